@@ -1,0 +1,1 @@
+"""A Databricks workspace on this machine: the REST API on loopback, real engines behind it."""

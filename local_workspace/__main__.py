@@ -1,0 +1,65 @@
+"""`python -m local_workspace serve`: run a workspace in the foreground."""
+
+import json
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvicorn
+
+from local_workspace.config import Config
+from local_workspace.context import LocalWorkspace
+from local_workspace.server import create_app
+
+cli = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@cli.callback()
+def _main() -> None:
+    """A Databricks workspace on this machine."""
+
+
+def _listen(config: Config) -> socket.socket:
+    """The listening socket: the port asked for, else the one this root had last, else a free one."""
+    kept = config.folder() / "port"
+    wanted = config.port or (int(kept.read_text()) if kept.exists() else 0)
+    try:
+        listener = socket.create_server(("127.0.0.1", wanted))
+    except OSError:
+        if config.port:
+            raise SystemExit(f"port {config.port} of 127.0.0.1 is in use: choose another --port") from None
+        listener = socket.create_server(("127.0.0.1", 0))
+    kept.write_text(str(listener.getsockname()[1]))
+    return listener
+
+
+@cli.command()
+def serve(
+    port: Annotated[int, typer.Option(help="port of the REST API on 127.0.0.1; 0: a free one, kept for this root")] = 0,
+    root: Annotated[Path, typer.Option(help="folder that holds everything the workspace keeps")] = Path(
+        ".local_workspace"
+    ),
+) -> None:
+    """Serve until SIGTERM. Prints one JSON line with host, token, spark_remote and zerobus when ready."""
+    config = Config.from_environment(root, port)
+    listener = _listen(config)
+    # uvicorn raises the signal again once it has shut down: that is a clean exit.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    ws = LocalWorkspace(config, listener.getsockname()[1])
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                sys.stdout.write(json.dumps(ws.address()) + "\n")
+                sys.stdout.flush()
+
+    server = Server(uvicorn.Config(create_app(ws), log_level="warning", access_log=False, timeout_graceful_shutdown=5))
+    server.run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,106 @@
+"""Who is calling: personal access token or a service principal's OAuth token."""
+
+import hashlib
+import hmac
+import secrets
+import time
+from dataclasses import dataclass
+
+from local_workspace.errors import Unauthenticated
+from local_workspace.state import State
+
+OPEN_PATHS = ("/.well-known/", "/oidc/", "/health")
+TOKEN_SECONDS = 3600
+
+DDL = """
+CREATE TABLE IF NOT EXISTS principals (
+    name TEXT PRIMARY KEY, kind TEXT NOT NULL, client_id TEXT UNIQUE, secret_hash TEXT, display_name TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS tokens (hash TEXT PRIMARY KEY, principal TEXT NOT NULL, expires_at REAL);
+"""
+
+
+@dataclass(frozen=True)
+class Principal:
+    """A user or service principal."""
+
+    name: str
+    """User name (an e-mail address), or the application id of a service principal."""
+    kind: str
+    """`user` or `service_principal`."""
+    display_name: str
+
+
+def _hash(value: str) -> str:
+    return hashlib.sha256(value.encode()).hexdigest()
+
+
+class Auth:
+    """Principals and tokens; only hashes are kept."""
+
+    OWNER = "developer@local.workspace"
+
+    def __init__(self, state: State, token: str):
+        self._state = state
+        state.create(DDL)
+        state.execute(
+            "INSERT OR IGNORE INTO principals VALUES (?, 'user', NULL, NULL, 'Local Developer')", [self.OWNER]
+        )
+        state.execute("DELETE FROM tokens WHERE principal = ? AND expires_at IS NULL", [self.OWNER])
+        state.execute("INSERT OR REPLACE INTO tokens VALUES (?, ?, NULL)", [_hash(token), self.OWNER])
+
+    def principal(self, authorization: str | None) -> Principal:
+        """The caller named by an `Authorization` header. Raises Unauthenticated."""
+        scheme, _, token = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise Unauthenticated("Credential was not sent or was of an unsupported type for this API.")
+        row = self._state.row(
+            "SELECT p.*, t.expires_at FROM tokens t JOIN principals p ON p.name = t.principal WHERE t.hash = ?",
+            [_hash(token.strip())],
+        )
+        if row is None or (row["expires_at"] is not None and row["expires_at"] < time.time()):
+            raise Unauthenticated("Invalid access token.")
+        return Principal(row["name"], row["kind"], row["display_name"])
+
+    def create_service_principal(self, display_name: str) -> tuple[str, str]:
+        """A new service principal's client id and secret; the secret cannot be read again."""
+        client_id, secret = secrets.token_hex(16), "dose" + secrets.token_hex(16)
+        self._state.execute(
+            "INSERT INTO principals VALUES (?, 'service_principal', ?, ?, ?)",
+            [client_id, client_id, _hash(secret), display_name],
+        )
+        return client_id, secret
+
+    def delete_service_principal(self, client_id: str) -> None:
+        """Forget a service principal and its tokens."""
+        self._state.execute("DELETE FROM tokens WHERE principal = ?", [client_id])
+        self._state.execute("DELETE FROM principals WHERE client_id = ?", [client_id])
+
+    def issue(self, client_id: str, secret: str) -> tuple[str, int]:
+        """An access token for client credentials (RFC 6749, 4.4) and its seconds to live. Raises Unauthenticated."""
+        row = self._state.row("SELECT name, secret_hash FROM principals WHERE client_id = ?", [client_id])
+        if row is None or not hmac.compare_digest(row["secret_hash"], _hash(secret)):
+            raise Unauthenticated("Client authentication failed.", error_code="invalid_client")
+        token = "eyl" + secrets.token_urlsafe(32)
+        self._state.execute("DELETE FROM tokens WHERE expires_at < ?", [time.time()])
+        expires_at = time.time() + TOKEN_SECONDS
+        self._state.execute("INSERT INTO tokens VALUES (?, ?, ?)", [_hash(token), row["name"], expires_at])
+        return token, TOKEN_SECONDS
+
+
+class RequireToken:
+    """ASGI middleware: every call but discovery and token endpoints needs a valid token; sets `state.principal`."""
+
+    def __init__(self, app, auth: Auth):
+        self.app = app
+        self.auth = auth
+
+    async def __call__(self, scope, receive, send) -> None:
+        if scope["type"] == "http" and not scope["path"].startswith(OPEN_PATHS):
+            authorization = dict(scope["headers"]).get(b"authorization")
+            try:
+                principal = self.auth.principal(authorization.decode("latin-1") if authorization else None)
+            except Unauthenticated as error:
+                await error.response()(scope, receive, send)
+                return
+            scope.setdefault("state", {})["principal"] = principal
+        await self.app(scope, receive, send)

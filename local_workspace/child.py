@@ -1,0 +1,58 @@
+"""The child's side of an engine: serve an app on loopback for the parent alone, and die with it."""
+
+import json
+import os
+import socket
+import sys
+import threading
+from typing import Any
+
+import uvicorn
+
+KEY_HEADER = "x-engine-key"
+KEY_VARIABLE = "LOCAL_WORKSPACE_ENGINE_KEY"
+
+
+def exit_with_parent() -> None:
+    """Exit as soon as the parent is gone: it holds the other end of our standard input."""
+
+    def watch() -> None:
+        sys.stdin.buffer.read()
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True, name="exit-with-parent").start()
+
+
+def announce(port: int, **facts: Any) -> None:
+    """Tell the parent on standard output that the engine listens on `port`."""
+    sys.stdout.write(json.dumps({"port": port, **facts}) + "\n")
+    sys.stdout.flush()
+
+
+class RequireKey:
+    """ASGI middleware: only the parent, which made the key, may call."""
+
+    def __init__(self, app: Any, key: str):
+        self.app = app
+        self.key = key.encode()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and (KEY_HEADER.encode(), self.key) not in scope["headers"]:
+            await send({"type": "http.response.start", "status": 403, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        await self.app(scope, receive, send)
+
+
+def serve(app: Any, **facts: Any) -> None:
+    """Run an ASGI app as an engine: free port on loopback, key required, gone with the parent."""
+    exit_with_parent()
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            announce(listener.getsockname()[1], **facts)
+
+    guarded = RequireKey(app, os.environ[KEY_VARIABLE])
+    Server(uvicorn.Config(guarded, log_level="warning", access_log=False)).run(sockets=[listener])

@@ -1,0 +1,54 @@
+"""The composition root: one workspace's services, each built once and only here."""
+
+import json
+import secrets
+from functools import cached_property
+
+from local_workspace.auth import Auth
+from local_workspace.config import Config
+from local_workspace.state import State
+
+
+class LocalWorkspace:
+    """The services of one workspace. `host` is known once the server has its port."""
+
+    def __init__(self, config: Config, port: int):
+        self.config = config
+        self.host = f"http://127.0.0.1:{port}"
+        config.root.mkdir(parents=True, exist_ok=True)
+        identity = self._identity()
+        self.token: str = identity["token"]
+        self.workspace_id: str = identity["workspace_id"]
+
+    def _identity(self) -> dict[str, str]:
+        """Token and id, made once per root; readable by the owner alone."""
+        path = self.config.root / "identity.json"
+        if not path.exists():
+            identity = {
+                "token": "dapi" + secrets.token_hex(16),
+                "workspace_id": str(secrets.randbelow(10**15) + 10**15),
+            }
+            path.touch(mode=0o600)
+            path.write_text(json.dumps(identity))
+        return json.loads(path.read_text())
+
+    @cached_property
+    def state(self) -> State:
+        """What survives a restart, but for tables, files and vectors."""
+        return State(self.config.root / "state.db")
+
+    @cached_property
+    def auth(self) -> Auth:
+        """Principals and tokens."""
+        return Auth(self.state, self.token)
+
+    def address(self) -> dict[str, str]:
+        """What a client needs to connect; printed when the workspace is ready."""
+        return {"host": self.host, "token": self.token, "spark_remote": "", "zerobus": self.host}
+
+    async def start(self) -> None:
+        """Bring back what was running when the workspace stopped."""
+
+    async def stop(self) -> None:
+        """Stop every child process and close the state."""
+        self.state.close()

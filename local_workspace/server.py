@@ -1,0 +1,36 @@
+"""The HTTP server: the services' routes, one after the other, behind the token check."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+
+from local_workspace import errors
+from local_workspace.auth import RequireToken
+from local_workspace.context import LocalWorkspace
+from local_workspace.identity import routes as identity
+
+SERVICES = [identity]
+
+
+def create_app(ws: LocalWorkspace) -> FastAPI:
+    """The workspace's REST API. What no service has is answered 501 with its name."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await ws.start()
+        yield
+        await ws.stop()
+
+    app = FastAPI(
+        title="local_workspace",
+        lifespan=lifespan,
+        openapi_url=None,
+        redirect_slashes=False,
+        middleware=[Middleware(RequireToken, auth=ws.auth)],
+    )
+    errors.install(app)
+    for service in SERVICES:
+        app.include_router(service.router(ws))
+    return app

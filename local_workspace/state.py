@@ -1,0 +1,55 @@
+"""The workspace's state: one SQLite file that survives kill -9."""
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+class State:
+    """One SQLite connection shared by the services, each of which owns its tables."""
+
+    def __init__(self, path: Path):
+        self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._connection.row_factory = sqlite3.Row
+        self._lock = threading.RLock()
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+            self._connection.execute(f"PRAGMA {pragma}")
+
+    def create(self, ddl: str) -> None:
+        """Create a service's tables; `ddl` is a script of `CREATE TABLE IF NOT EXISTS`."""
+        with self._lock:
+            self._connection.executescript(ddl)
+
+    def execute(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> int:
+        """Run one statement with bound values and return the number of rows it changed."""
+        with self._lock:
+            return self._connection.execute(sql, values).rowcount
+
+    def rows(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[dict[str, Any]]:
+        """All rows of a query."""
+        with self._lock:
+            return [dict(row) for row in self._connection.execute(sql, values)]
+
+    def row(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> dict[str, Any] | None:
+        """The first row of a query, or None."""
+        return next(iter(self.rows(sql, values)), None)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything inside becomes visible at once, or not at all."""
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._connection.close()
