@@ -1,0 +1,71 @@
+"""A real workspace process for the tests."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from databricks.sdk import WorkspaceClient
+
+
+@dataclass
+class Running:
+    """A workspace process and ways to talk to it."""
+
+    process: subprocess.Popen
+    root: Path
+    address: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def host(self) -> str:
+        return self.address["host"]
+
+    @property
+    def token(self) -> str:
+        return self.address["token"]
+
+    @cached_property
+    def client(self) -> WorkspaceClient:
+        return WorkspaceClient(host=self.host, token=self.token)
+
+    @cached_property
+    def http(self) -> httpx.Client:
+        return httpx.Client(base_url=self.host, headers={"Authorization": f"Bearer {self.token}"}, timeout=120)
+
+
+@contextmanager
+def start_workspace(root: Path, **env: str) -> Iterator[Running]:
+    """Serve a workspace below `root` until the block ends; SIGTERM then, unless the test has killed it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "local_workspace", "serve", "--root", str(root)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"SOTA_LOCAL_MODEL": "smollm2"} | env,
+    )
+    running = Running(process, root)
+    try:
+        running.address = json.loads(process.stdout.readline())
+        yield running
+    finally:
+        if "http" in running.__dict__:
+            running.http.close()
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        process.wait(30)
+        process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One workspace for all tests that do not need their own."""
+    with start_workspace(tmp_path_factory.mktemp("workspace")) as running:
+        yield running
