@@ -7,6 +7,7 @@ from functools import cached_property
 from local_workspace.auth import Auth
 from local_workspace.config import Config
 from local_workspace.state import State
+from local_workspace.unity_catalog.store import CatalogStore
 
 
 class LocalWorkspace:
@@ -41,6 +42,11 @@ class LocalWorkspace:
     def auth(self) -> Auth:
         """Principals and tokens."""
         return Auth(self.state, self.token)
+
+    @cached_property
+    def catalog(self) -> CatalogStore:
+        """Catalogs, schemas, volumes, tables and grants."""
+        return CatalogStore(self.state, self.config, self.auth.OWNER)
 
     def address(self) -> dict[str, str]:
         """What a client needs to connect; printed when the workspace is ready."""

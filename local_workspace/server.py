@@ -10,8 +10,9 @@ from local_workspace import errors
 from local_workspace.auth import RequireToken
 from local_workspace.context import LocalWorkspace
 from local_workspace.identity import routes as identity
+from local_workspace.unity_catalog import routes as unity_catalog
 
-SERVICES = [identity]
+SERVICES = [identity, unity_catalog]
 
 
 def create_app(ws: LocalWorkspace) -> FastAPI:

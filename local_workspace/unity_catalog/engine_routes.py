@@ -1,0 +1,118 @@
+"""Unity Catalog in the dialect Sail reads, below `/engine/unity-catalog`; the lake engine alone calls it.
+
+It differs from the public API on purpose: Sail must take every table for an external one without a table id,
+or it writes Delta logs (`catalogManaged`) that delta-rs cannot read. Names arrive percent-encoded.
+"""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel
+
+from local_workspace.context import LocalWorkspace
+from local_workspace.errors import NotImplementedHere
+
+PREFIX = "/engine/unity-catalog"
+
+
+class NewSchema(BaseModel):
+    catalog_name: str
+    name: str
+    comment: str | None = None
+    properties: dict[str, str] | None = None
+
+
+class NewTable(BaseModel):
+    catalog_name: str
+    schema_name: str
+    name: str
+    table_type: str = "MANAGED"
+    data_source_format: str = "DELTA"
+    columns: list[dict[str, Any]] = []
+    storage_location: str
+    comment: str | None = None
+    properties: dict[str, str] | None = None
+
+
+class Staging(BaseModel):
+    catalog_name: str
+    schema_name: str
+    name: str
+
+
+class TableChange(BaseModel):
+    columns: list[dict[str, Any]] | None = None
+    properties: dict[str, str] | None = None
+    comment: str | None = None
+    storage_location: str | None = None
+
+
+def router(ws: LocalWorkspace) -> APIRouter:
+    """What Sail and the lake engine ask of the catalog."""
+    api = APIRouter(prefix=PREFIX)
+    store = ws.catalog
+
+    def schema(record: dict[str, Any]) -> dict[str, Any]:
+        return record | {"catalog_name": record["full_name"].split(".")[0], "schema_id": record["id"]}
+
+    def table(record: dict[str, Any]) -> dict[str, Any]:
+        catalog_name, schema_name, _ = record["full_name"].split(".")
+        shown = {name: value for name, value in record.items() if name != "id"}
+        return shown | {"catalog_name": catalog_name, "schema_name": schema_name, "table_type": "EXTERNAL"}
+
+    @api.get("/schemas")
+    def list_schemas(catalog_name: str) -> dict:
+        return {"schemas": [schema(record) for record in store.children("schema", catalog_name)]}
+
+    @api.post("/schemas")
+    def create_schema(body: NewSchema, request: Request) -> dict:
+        owner = request.state.principal.name
+        full_name = f"{body.catalog_name}.{body.name}"
+        return schema(store.create("schema", full_name, owner, comment=body.comment, properties=body.properties))
+
+    @api.get("/schemas/{full_name}")
+    def get_schema(full_name: str) -> dict:
+        return schema(store.get("schema", full_name))
+
+    @api.delete("/schemas/{full_name}")
+    def delete_schema(full_name: str, force: bool = False) -> dict:
+        store.delete("schema", full_name, force=force)
+        return {}
+
+    @api.get("/tables")
+    def list_tables(catalog_name: str, schema_name: str) -> dict:
+        return {"tables": [table(record) for record in store.children("table", f"{catalog_name}.{schema_name}")]}
+
+    @api.get("/tables/{full_name}")
+    def get_table(full_name: str) -> dict:
+        return table(store.get("table", full_name))
+
+    @api.post("/staging-tables")
+    def stage(body: Staging) -> dict:
+        full_name = f"{body.catalog_name}.{body.schema_name}.{body.name}"
+        location = store.new_table_path(full_name).as_uri()
+        return body.model_dump() | {"id": location.rsplit("-", 1)[1], "staging_location": location}
+
+    @api.post("/tables")
+    def create_table(body: NewTable, request: Request) -> dict:
+        if body.data_source_format != "DELTA":
+            raise NotImplementedHere(f"tables are Delta here, not {body.data_source_format}: add USING DELTA")
+        return table(
+            store.create(
+                "table",
+                f"{body.catalog_name}.{body.schema_name}.{body.name}",
+                request.state.principal.name,
+                **body.model_dump(exclude={"catalog_name", "schema_name", "name"}),
+            )
+        )
+
+    @api.patch("/tables/{full_name}")
+    def update_table(full_name: str, body: TableChange, request: Request) -> dict:
+        return table(store.update("table", full_name, request.state.principal.name, **body.model_dump()))
+
+    @api.delete("/tables/{full_name}")
+    def delete_table(full_name: str) -> dict:
+        store.delete("table", full_name)
+        return {}
+
+    return api
