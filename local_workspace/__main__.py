@@ -9,10 +9,13 @@ from typing import Annotated
 
 import typer
 import uvicorn
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TimeRemainingColumn
 
 from local_workspace.config import Config
 from local_workspace.context import LocalWorkspace
 from local_workspace.server import create_app
+from local_workspace.weights import Weights, WeightsError, choose, read_manifest
 
 cli = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -36,15 +39,21 @@ def _listen(config: Config) -> socket.socket:
     return listener
 
 
+Root = Annotated[Path, typer.Option(help="folder that holds everything the workspace keeps")]
+ROOT = Path(".local_workspace")
+
+
 @cli.command()
 def serve(
     port: Annotated[int, typer.Option(help="port of the REST API on 127.0.0.1; 0: a free one, kept for this root")] = 0,
-    root: Annotated[Path, typer.Option(help="folder that holds everything the workspace keeps")] = Path(
-        ".local_workspace"
-    ),
+    root: Root = ROOT,
 ) -> None:
     """Serve until SIGTERM. Prints one JSON line with host, token, spark_remote and zerobus when ready."""
     config = Config.from_environment(root, port)
+    try:
+        choose(config.model, read_manifest())
+    except WeightsError as error:
+        raise SystemExit(str(error)) from None
     listener = _listen(config)
     # uvicorn raises the signal again once it has shut down: that is a clean exit.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -59,6 +68,30 @@ def serve(
 
     server = Server(uvicorn.Config(create_app(ws), log_level="warning", access_log=False, timeout_graceful_shutdown=5))
     server.run(sockets=[listener])
+
+
+@cli.command()
+def weights(
+    models: Annotated[list[str] | None, typer.Argument(help="aliases of weights.toml")] = None,
+    root: Root = ROOT,
+) -> None:
+    """Fetch model weights: those named, else what SOTA_LOCAL_MODEL needs and the embedding model."""
+    config = Config.from_environment(root, 0)
+    store = Weights(config.weights or config.folder("weights"))
+    columns = ("{task.description}", BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    try:
+        chosen = choose(config.model, store.manifest)
+        needed = [chosen, "minilm"] if isinstance(chosen, str) and chosen in store.manifest else ["minilm"]
+        with Progress(*columns, console=Console(stderr=True)) as bars:
+            for alias in models or needed:
+                bar = bars.add_task(alias, total=None)
+
+                def show(done: int, total: int, bar: TaskID = bar) -> None:
+                    bars.update(bar, completed=done, total=total)
+
+                store.fetch(alias, show)
+    except WeightsError as error:
+        raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":

@@ -17,11 +17,19 @@ class Config:
     """TCP port of the REST API on 127.0.0.1; 0 takes a free one and keeps it for the next start."""
     model: str = DEFAULT_MODEL
     """`smollm2`, `qwen-0.5b`, the path of a GGUF file, or the URL of any OpenAI-compatible server."""
+    weights: Path | None = None
+    """Folder of the model weights when several workspaces share one; else it lies below `root`."""
 
     @classmethod
     def from_environment(cls, root: Path, port: int, environ: Mapping[str, str] = os.environ) -> "Config":
-        """The configuration for `root`; `SOTA_LOCAL_MODEL` chooses the chat model."""
-        return cls(root=root.resolve(), port=port, model=environ.get("SOTA_LOCAL_MODEL") or DEFAULT_MODEL)
+        """The configuration for `root`: `SOTA_LOCAL_MODEL` is the chat model, `SOTA_WEIGHTS` the weights' folder."""
+        weights = environ.get("SOTA_WEIGHTS")
+        return cls(
+            root=root.resolve(),
+            port=port,
+            model=environ.get("SOTA_LOCAL_MODEL") or DEFAULT_MODEL,
+            weights=Path(weights).expanduser().resolve() if weights else None,
+        )
 
     def folder(self, *parts: str) -> Path:
         """A folder below the root, made if missing."""
