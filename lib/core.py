@@ -110,7 +110,7 @@ class Metadata(BaseModel):
     "How an answer came about: enough to find its trace, its prompt and its cost."
     model_config = ConfigDict(extra="allow")
     model: str | None = None  # serving endpoint that answered, or `rules`
-    prompt: str | None = None  # name and version, such as `fraud_detector v3`
+    prompt: str | None = None  # name and version, such as `triage v3`
     input_tokens: int = 0
     output_tokens: int = 0
     latency_ms: float = 0.0

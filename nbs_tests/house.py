@@ -1,0 +1,54 @@
+"""The plan of the house that `test_house` holds the code against."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+# From the ground up: a module imports only modules that stand before it.
+FLOORS = (
+    "core",
+    "settings",
+    "workspace",
+    "catalog",
+    "config",
+    "telemetry",
+    "serving",
+    "prompts",
+    "memory",
+    "agents",
+    "router",
+    "fraud.data",
+    "fraud.agents",
+    "fraud.graph",
+    "api",
+    "a2a",
+    "mcp_server",
+    "context",
+    "deploy",
+    "evaluation",
+    "optimize_dspy",
+    "optimize_textgrad",
+    "fraud.model",
+    "monitoring",
+    "batch",
+    "verify",
+    "fraud.demo",
+    "cli",
+)
+
+# Modules without a notebook, each with its reason.
+PLAIN_FILES = {
+    "__init__": "the version and nothing else",
+    "fraud.__init__": "marks the package of the worked example",
+    "_modidx": "nbdev's index of what it generated",
+}
+
+
+def module_name(path: Path) -> str:
+    """`fraud.data` for lib/fraud/data.py."""
+    return ".".join(path.relative_to(ROOT / "lib").with_suffix("").parts)
+
+
+def modules() -> dict[str, Path]:
+    """Every module of lib by its name."""
+    return {module_name(path): path for path in sorted((ROOT / "lib").rglob("*.py"))}
