@@ -1,0 +1,1 @@
+"""Every figure in README as a command."""
