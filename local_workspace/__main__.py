@@ -12,6 +12,7 @@ import uvicorn
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TimeRemainingColumn
 
+from local_workspace.child import listen
 from local_workspace.config import Config
 from local_workspace.context import LocalWorkspace
 from local_workspace.server import create_app
@@ -30,11 +31,11 @@ def _listen(config: Config) -> socket.socket:
     kept = config.folder() / "port"
     wanted = config.port or (int(kept.read_text()) if kept.exists() else 0)
     try:
-        listener = socket.create_server(("127.0.0.1", wanted))
+        listener = listen(wanted)
     except OSError:
         if config.port:
             raise SystemExit(f"port {config.port} of 127.0.0.1 is in use: choose another --port") from None
-        listener = socket.create_server(("127.0.0.1", 0))
+        listener = listen(0)
     kept.write_text(str(listener.getsockname()[1]))
     return listener
 

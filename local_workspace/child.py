@@ -29,6 +29,14 @@ def announce(port: int, **facts: Any) -> None:
     sys.stdout.flush()
 
 
+def listen(port: int) -> socket.socket:
+    """A listening socket on loopback; port 0 takes a free one. Raises OSError when the port is in use."""
+    listener = socket.create_server(("127.0.0.1", port))
+    # asyncio sets it only on sockets of the explicit protocol TCP; without it each small answer waits 40 ms for an ACK.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
 class RequireKey:
     """ASGI middleware: only the parent, which made the key, may call."""
 
@@ -47,7 +55,7 @@ class RequireKey:
 def serve(app: Any, **facts: Any) -> None:
     """Run an ASGI app as an engine: free port on loopback, key required, gone with the parent."""
     exit_with_parent()
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = listen(0)
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:

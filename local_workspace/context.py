@@ -6,8 +6,11 @@ from functools import cached_property
 
 from local_workspace.auth import Auth
 from local_workspace.config import Config
+from local_workspace.files.store import VolumeFiles
+from local_workspace.secrets.store import Secrets
 from local_workspace.state import State
 from local_workspace.unity_catalog.store import CatalogStore
+from local_workspace.workspace.store import WorkspaceObjects
 
 
 class LocalWorkspace:
@@ -47,6 +50,21 @@ class LocalWorkspace:
     def catalog(self) -> CatalogStore:
         """Catalogs, schemas, volumes, tables and grants."""
         return CatalogStore(self.state, self.config, self.auth.OWNER)
+
+    @cached_property
+    def files(self) -> VolumeFiles:
+        """The files in volumes."""
+        return VolumeFiles(self.catalog.volume_path, self.config.folder("uploads"))
+
+    @cached_property
+    def objects(self) -> WorkspaceObjects:
+        """The workspace tree: notebooks, files, directories."""
+        return WorkspaceObjects(self.state, self.config.folder("workspace"), self.auth.OWNER)
+
+    @cached_property
+    def secrets(self) -> Secrets:
+        """Secret scopes."""
+        return Secrets(self.state)
 
     def address(self) -> dict[str, str]:
         """What a client needs to connect; printed when the workspace is ready."""

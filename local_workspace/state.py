@@ -12,6 +12,9 @@ class State:
     """One SQLite connection shared by the services, each of which owns its tables."""
 
     def __init__(self, path: Path):
+        # It holds secrets: only its owner may read it, and SQLite gives the files beside it the same mode.
+        path.touch(mode=0o600)
+        path.chmod(0o600)
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._connection.row_factory = sqlite3.Row
         self._lock = threading.RLock()
