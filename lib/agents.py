@@ -149,7 +149,7 @@ class Agent:
 def _invalid_input(error: ValidationError) -> InvalidInput:
     """The first of pydantic's findings, as ours."""
     first = error.errors(include_url=False, include_context=False)[0]
-    field_name = ".".join(str(part) for part in first["loc"]) or "data"
+    field_name = ".".join(("data", *(str(part) for part in first["loc"])))
     return InvalidInput(f"{field_name}: {first['msg']}", field=field_name)
 
 # %% ../notebooks/09_agents.ipynb #bb85bf49
