@@ -244,8 +244,11 @@ class _Connection:
                 httpx.get(f"{host}/.well-known/databricks-config", timeout=_CHECK_SECONDS)
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 raise Unavailable(f"no workspace answers at {host}: {error or type(error).__name__} (DATABRICKS_HOST)") from error
-        with translate(f"asking {host or 'the workspace'} who we are"):
-            return self.client.current_user.me().user_name or ""
+        try:
+            with translate(f"asking {host or 'the workspace'} who we are"):
+                return self.client.current_user.me().user_name or ""
+        except NotFound as error:
+            raise Unavailable(f"what answers at {host} is not a Databricks workspace (DATABRICKS_HOST)") from error
 
 # %% ../notebooks/02_workspace.ipynb #3f630f0e
 class Workspace(_Connection):
