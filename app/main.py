@@ -1,0 +1,21 @@
+"""The app's process: `python -m app.main`."""
+
+import logging
+import sys
+
+from lib.context import AppContext, serve
+from lib.core import SotaError
+from lib.settings import load_settings
+
+
+def main() -> None:
+    """Serve the agents of the configured workspace until SIGTERM."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        serve(AppContext(load_settings()))
+    except SotaError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
