@@ -76,6 +76,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                             'lib.config._document': ('config.html#_document', 'lib/config.py'),
                             'lib.config._merged': ('config.html#_merged', 'lib/config.py'),
                             'lib.config._resolved': ('config.html#_resolved', 'lib/config.py'),
+                            'lib.config._text': ('config.html#_text', 'lib/config.py'),
                             'lib.config._variables': ('config.html#_variables', 'lib/config.py'),
                             'lib.config.parse_config': ('config.html#parse_config', 'lib/config.py')},
             'lib.context': { 'lib.context.AppContext': ('app.html#appcontext', 'lib/context.py'),
