@@ -9,7 +9,7 @@ from typing import Any
 
 import uvicorn
 
-KEY_HEADER = "x-engine-key"
+KEY_HEADER = "x-api-key"  # the one that llama.cpp's server knows too
 KEY_VARIABLE = "LOCAL_WORKSPACE_ENGINE_KEY"
 
 

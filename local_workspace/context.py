@@ -8,8 +8,12 @@ from local_workspace.auth import Auth
 from local_workspace.config import Config
 from local_workspace.files.store import VolumeFiles
 from local_workspace.secrets.store import Secrets
+from local_workspace.serving.models import Models
+from local_workspace.serving.service import Serving
+from local_workspace.serving.store import Endpoints
 from local_workspace.state import State
 from local_workspace.unity_catalog.store import CatalogStore
+from local_workspace.weights import Weights
 from local_workspace.workspace.store import WorkspaceObjects
 
 
@@ -66,13 +70,21 @@ class LocalWorkspace:
         """Secret scopes."""
         return Secrets(self.state)
 
+    @cached_property
+    def serving(self) -> Serving:
+        """Serving endpoints and the models behind them."""
+        weights = Weights(self.config.weights or self.config.folder("weights"))
+        return Serving(Endpoints(self.state), Models(self.config, weights, self.secrets))
+
     def address(self) -> dict[str, str]:
         """What a client needs to connect; printed when the workspace is ready."""
         return {"host": self.host, "token": self.token, "spark_remote": "", "zerobus": self.host}
 
     async def start(self) -> None:
         """Bring back what was running when the workspace stopped."""
+        self.serving.resume()
 
     async def stop(self) -> None:
         """Stop every child process and close the state."""
+        await self.serving.stop()
         self.state.close()

@@ -12,10 +12,11 @@ from local_workspace.context import LocalWorkspace
 from local_workspace.files import routes as files
 from local_workspace.identity import routes as identity
 from local_workspace.secrets import routes as secrets
+from local_workspace.serving import routes as serving
 from local_workspace.unity_catalog import routes as unity_catalog
 from local_workspace.workspace import routes as workspace
 
-SERVICES = [identity, unity_catalog, files, workspace, secrets]
+SERVICES = [identity, unity_catalog, files, workspace, secrets, serving]
 
 
 def create_app(ws: LocalWorkspace) -> FastAPI:

@@ -16,6 +16,9 @@ import httpx
 import pytest
 from databricks.sdk import WorkspaceClient
 
+WEIGHTS = Path(__file__).parents[2] / ".local_workspace" / "weights"
+"""Shared by the tests' workspaces, so that a model is fetched once."""
+
 
 @dataclass
 class Running:
@@ -49,7 +52,7 @@ def start_workspace(root: Path, **env: str) -> Iterator[Running]:
         [sys.executable, "-m", "local_workspace", "serve", "--root", str(root)],
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | {"SOTA_LOCAL_MODEL": "smollm2"} | env,
+        env=os.environ | {"SOTA_LOCAL_MODEL": "smollm2", "SOTA_WEIGHTS": str(WEIGHTS)} | env,
     )
     running = Running(process, root)
     try:
