@@ -70,6 +70,19 @@ class Auth:
         )
         return client_id, secret
 
+    def renew_secret(self, client_id: str) -> str:
+        """A new secret for a service principal in place of the old one. Raises KeyError when there is none."""
+        secret = "dose" + secrets.token_hex(16)
+        update = "UPDATE principals SET secret_hash = ? WHERE client_id = ?"
+        if not self._state.execute(update, [_hash(secret), client_id]):
+            raise KeyError(client_id)
+        return secret
+
+    def owner(self) -> Principal:
+        """The user this workspace belongs to."""
+        row = self._state.rows("SELECT * FROM principals WHERE name = ?", [self.OWNER])[0]
+        return Principal(row["name"], row["kind"], row["display_name"])
+
     def delete_service_principal(self, client_id: str) -> None:
         """Forget a service principal and its tokens."""
         self._state.execute("DELETE FROM tokens WHERE principal = ?", [client_id])

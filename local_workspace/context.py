@@ -4,6 +4,7 @@ import json
 import secrets
 from functools import cached_property
 
+from local_workspace.apps.service import Apps
 from local_workspace.auth import Auth
 from local_workspace.config import Config
 from local_workspace.files.store import VolumeFiles
@@ -76,15 +77,23 @@ class LocalWorkspace:
         weights = Weights(self.config.weights or self.config.folder("weights"))
         return Serving(Endpoints(self.state), Models(self.config, weights, self.secrets))
 
+    @cached_property
+    def apps(self) -> Apps:
+        """Apps as child processes behind their own addresses."""
+        folder = self.config.folder("apps")
+        return Apps(self.state, folder, self.auth, self.objects, self.secrets, self.host, self.workspace_id)
+
     def address(self) -> dict[str, str]:
         """What a client needs to connect; printed when the workspace is ready."""
         return {"host": self.host, "token": self.token, "spark_remote": "", "zerobus": self.host}
 
     async def start(self) -> None:
         """Bring back what was running when the workspace stopped."""
+        await self.apps.start()
         self.serving.resume()
 
     async def stop(self) -> None:
         """Stop every child process and close the state."""
+        await self.apps.stop()
         await self.serving.stop()
         self.state.close()

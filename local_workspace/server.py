@@ -7,16 +7,18 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from local_workspace import errors
+from local_workspace.apps import routes as apps
 from local_workspace.auth import RequireToken
 from local_workspace.context import LocalWorkspace
 from local_workspace.files import routes as files
 from local_workspace.identity import routes as identity
 from local_workspace.secrets import routes as secrets
 from local_workspace.serving import routes as serving
+from local_workspace.sql import routes as sql
 from local_workspace.unity_catalog import routes as unity_catalog
 from local_workspace.workspace import routes as workspace
 
-SERVICES = [identity, unity_catalog, files, workspace, secrets, serving]
+SERVICES = [identity, unity_catalog, sql, files, workspace, secrets, apps, serving]
 
 
 def create_app(ws: LocalWorkspace) -> FastAPI:

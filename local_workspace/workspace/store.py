@@ -139,7 +139,7 @@ class WorkspaceObjects:
                 target.unlink(missing_ok=True)
 
     def copy_tree(self, path: str, target: Path) -> None:
-        """Copy a directory's objects into a new folder on disk, notebooks as source files. Raises NotFound, BadRequest."""
+        """Copy a directory into a new folder on disk, notebooks as source files. Raises NotFound, BadRequest."""
         if self.status(path)["object_type"] != "DIRECTORY":
             raise BadRequest(f"Path ({path}) is not a directory.")
         target.mkdir(parents=True)
