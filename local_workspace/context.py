@@ -7,11 +7,15 @@ from functools import cached_property
 from local_workspace.apps.service import Apps
 from local_workspace.auth import Auth
 from local_workspace.config import Config
+from local_workspace.engine import Engine
 from local_workspace.files.store import VolumeFiles
 from local_workspace.secrets.store import Secrets
 from local_workspace.serving.models import Models
 from local_workspace.serving.service import Serving
 from local_workspace.serving.store import Endpoints
+from local_workspace.sql.spark import SparkProxy
+from local_workspace.sql.statements import Statements
+from local_workspace.sql.store import StatementStore
 from local_workspace.state import State
 from local_workspace.unity_catalog.store import CatalogStore
 from local_workspace.weights import Weights
@@ -83,17 +87,51 @@ class LocalWorkspace:
         folder = self.config.folder("apps")
         return Apps(self.state, folder, self.auth, self.objects, self.secrets, self.host, self.workspace_id)
 
+    @cached_property
+    def lake(self) -> Engine:
+        """The SQL engine: Sail and delta-rs in one child process."""
+        return Engine(
+            "lake",
+            "local_workspace.sql.lake",
+            self.config.folder("logs") / "lake.log",
+            environment=lambda: {
+                "LOCAL_WORKSPACE_HOST": self.host,
+                "LOCAL_WORKSPACE_TOKEN": self.token,
+                "RUST_LOG": "warn",
+                "SPARK_CONNECT_LOG_LEVEL": "CRITICAL",
+            },
+        )
+
+    @cached_property
+    def statement_store(self) -> StatementStore:
+        """Statements and their results."""
+        return StatementStore(self.state, self.config.folder("statements"))
+
+    @cached_property
+    def statements(self) -> Statements:
+        """Statement execution."""
+        return Statements(self.statement_store, self.lake, self.catalog)
+
+    @cached_property
+    def spark(self) -> SparkProxy:
+        """The Spark Connect address."""
+        return SparkProxy(self.config, self.lake, self.catalog)
+
     def address(self) -> dict[str, str]:
         """What a client needs to connect; printed when the workspace is ready."""
-        return {"host": self.host, "token": self.token, "spark_remote": "", "zerobus": self.host}
+        return {"host": self.host, "token": self.token, "spark_remote": self.spark.remote, "zerobus": self.host}
 
     async def start(self) -> None:
         """Bring back what was running when the workspace stopped."""
+        await self.spark.start()
         await self.apps.start()
         self.serving.resume()
 
     async def stop(self) -> None:
         """Stop every child process and close the state."""
+        await self.spark.stop()
+        await self.statements.stop()
+        await self.lake.stop()
         await self.apps.stop()
         await self.serving.stop()
         self.state.close()

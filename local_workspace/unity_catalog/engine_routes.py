@@ -4,13 +4,14 @@ It differs from the public API on purpose: Sail must take every table for an ext
 or it writes Delta logs (`catalogManaged`) that delta-rs cannot read. Names arrive percent-encoded.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 from local_workspace.context import LocalWorkspace
 from local_workspace.errors import NotImplementedHere
+from local_workspace.unity_catalog.columns import field_from_sail, sail_column
 
 PREFIX = "/engine/unity-catalog"
 
@@ -23,12 +24,15 @@ class NewSchema(BaseModel):
 
 
 class NewTable(BaseModel):
+    """A table that Sail registers has `columns` and no Delta log yet; one of the lake's own has `fields` and a log."""
+
     catalog_name: str
     schema_name: str
     name: str
-    table_type: str = "MANAGED"
+    table_type: Literal["MANAGED", "EXTERNAL"] = "MANAGED"
     data_source_format: str = "DELTA"
     columns: list[dict[str, Any]] = []
+    fields: list[dict[str, Any]] | None = None
     storage_location: str
     comment: str | None = None
     properties: dict[str, str] | None = None
@@ -41,10 +45,9 @@ class Staging(BaseModel):
 
 
 class TableChange(BaseModel):
-    columns: list[dict[str, Any]] | None = None
+    fields: list[dict[str, Any]] | None = None
     properties: dict[str, str] | None = None
     comment: str | None = None
-    storage_location: str | None = None
 
 
 def router(ws: LocalWorkspace) -> APIRouter:
@@ -57,8 +60,13 @@ def router(ws: LocalWorkspace) -> APIRouter:
 
     def table(record: dict[str, Any]) -> dict[str, Any]:
         catalog_name, schema_name, _ = record["full_name"].split(".")
-        shown = {name: value for name, value in record.items() if name != "id"}
-        return shown | {"catalog_name": catalog_name, "schema_name": schema_name, "table_type": "EXTERNAL"}
+        shown = {name: value for name, value in record.items() if name not in ("id", "fields")}
+        return shown | {
+            "catalog_name": catalog_name,
+            "schema_name": schema_name,
+            "table_type": "EXTERNAL",
+            "columns": [sail_column(field, position) for position, field in enumerate(record["fields"])],
+        }
 
     @api.get("/schemas")
     def list_schemas(catalog_name: str) -> dict:
@@ -94,15 +102,31 @@ def router(ws: LocalWorkspace) -> APIRouter:
         return body.model_dump() | {"id": location.rsplit("-", 1)[1], "staging_location": location}
 
     @api.post("/tables")
-    def create_table(body: NewTable, request: Request) -> dict:
+    async def create_table(body: NewTable, request: Request) -> dict:
         if body.data_source_format != "DELTA":
             raise NotImplementedHere(f"tables are Delta here, not {body.data_source_format}: add USING DELTA")
+        full_name = f"{body.catalog_name}.{body.schema_name}.{body.name}"
+        location = body.storage_location if "://" in body.storage_location else f"file://{body.storage_location}"
+        fields = body.fields
+        if fields is None:
+            new = {
+                "location": location,
+                "fields": [field_from_sail(column) for column in body.columns],
+                "comment": body.comment,
+                "properties": body.properties,
+            }
+            fields = (await ws.lake.call("POST", "/tables", json=new)).json()["fields"]
         return table(
             store.create(
                 "table",
-                f"{body.catalog_name}.{body.schema_name}.{body.name}",
+                full_name,
                 request.state.principal.name,
-                **body.model_dump(exclude={"catalog_name", "schema_name", "name"}),
+                table_type=body.table_type,
+                data_source_format="DELTA",
+                fields=fields,
+                storage_location=location,
+                comment=body.comment,
+                properties=body.properties or {},
             )
         )
 

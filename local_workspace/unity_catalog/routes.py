@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from local_workspace.context import LocalWorkspace
 from local_workspace.errors import NotImplementedHere
 from local_workspace.unity_catalog import engine_routes
+from local_workspace.unity_catalog.columns import column_info
 from local_workspace.unity_catalog.store import DEPTH, checked_name
 
 PREFIX = "/api/2.1/unity-catalog"
@@ -78,6 +79,8 @@ def described(kind: str, record: dict[str, Any]) -> dict[str, Any]:
         shown |= {"catalog_type": "MANAGED_CATALOG", "isolation_mode": "OPEN"}
     if kind == "schema":
         shown["catalog_type"] = "MANAGED_CATALOG"
+    if kind == "table":
+        shown["columns"] = [column_info(field, position) for position, field in enumerate(shown.pop("fields"))]
     return shown
 
 

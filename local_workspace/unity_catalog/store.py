@@ -14,7 +14,7 @@ from local_workspace.state import State
 
 DEPTH = {"catalog": 1, "schema": 2, "volume": 3, "table": 3}
 CHILDREN = {"catalog": ("schema",), "schema": ("volume", "table"), "volume": (), "table": ()}
-NAME = re.compile(r"[^\s./\x00-\x1f\x7f`\\]{1,255}")
+NAME = re.compile(r"[^\s./\x00-\x1f\x7f`\\\"]{1,255}")
 
 DDL = """
 CREATE TABLE IF NOT EXISTS securables (

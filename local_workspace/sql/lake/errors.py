@@ -1,0 +1,80 @@
+"""Errors of statements: Databricks error conditions, and Sail's messages sorted into them once.
+
+Sail names few conditions itself, so its messages are the only thing to go by; what matches nothing
+stays an honest INTERNAL_ERROR with Sail's text.
+"""
+
+import re
+
+
+class SqlError(Exception):
+    """A statement failed: an error condition of Databricks SQL, its text and SQLSTATE."""
+
+    def __init__(self, condition: str, message: str, sqlstate: str):
+        super().__init__(f"[{condition}] {message} SQLSTATE: {sqlstate}")
+        self.condition = condition
+        self.sqlstate = sqlstate
+
+
+def unsupported(what: str) -> SqlError:
+    """The error for what the local workspace does not have."""
+    return SqlError("UNSUPPORTED_FEATURE", f"The local workspace does not support {what}.", "0A000")
+
+
+def syntax(message: str) -> SqlError:
+    """The error for a statement that cannot be read."""
+    return SqlError("PARSE_SYNTAX_ERROR", f"Syntax error: {message}", "42601")
+
+
+def table_not_found(name: str) -> SqlError:
+    """The error for a table that the catalog does not have."""
+    quoted = ".".join(f"`{part}`" for part in name.split("."))
+    return SqlError(
+        "TABLE_OR_VIEW_NOT_FOUND",
+        f"The table or view {quoted} cannot be found. Verify the spelling and correctness of the schema and catalog.",
+        "42P01",
+    )
+
+
+CONDITIONS = [
+    (r"\[(?P<condition>[A-Z][A-Z_.]+)\] (?P<text>.*)", "", "42000"),
+    (r"Placeholder '[:$]?(?P<name>\w+)' was not provided", "UNBOUND_SQL_PARAMETER", "42P02"),
+    (
+        r"found .* at \d+:\d+|expected one statement|expected .* found|expected something else|found end of input",
+        "PARSE_SYNTAX_ERROR",
+        "42601",
+    ),
+    (r'Identifier\("(?P<column>[^"]+)"\)\]\) is missing', "UNRESOLVED_COLUMN.WITH_SUGGESTION", "42703"),
+    (
+        r"cannot resolve attribute|is missing from the schema|column not found|No field named",
+        "UNRESOLVED_COLUMN",
+        "42703",
+    ),
+    (r"unknown function", "UNRESOLVED_ROUTINE", "42883"),
+    (r"divide by zero", "DIVIDE_BY_ZERO", "22012"),
+    (r"Cannot cast string|Error parsing|Cast error|Error during cast", "CAST_INVALID_INPUT", "22018"),
+    (r"overflow", "ARITHMETIC_OVERFLOW", "22003"),
+    (r"input schema for INSERT has|INSERT is missing value", "INSERT_COLUMN_ARITY_MISMATCH", "21S01"),
+    (r"Schema mismatch|column types must match|Unsupported CAST|Cannot cast", "DATATYPE_MISMATCH", "42K09"),
+    (r"[Cc]onflict|Metadata changed since last commit|concurrent", "DELTA_CONCURRENT_WRITE", "2D521"),
+    (r"not supported|[Uu]nsupported|not implemented|not yet implemented", "UNSUPPORTED_FEATURE", "0A000"),
+    (r"ScalarSubquery|more than one row", "SCALAR_SUBQUERY_TOO_MANY_ROWS", "21000"),
+]
+TABLE_MISSING = re.compile(r"TABLE_OR_VIEW_NOT_FOUND|Table not found")
+
+
+def from_sail(error: Exception, names: list[str]) -> SqlError:
+    """A Sail error as an error condition; `names` are the tables the statement reads or writes."""
+    text = str(error).strip()
+    if TABLE_MISSING.search(text):
+        mentioned = [name for name in names if name.rsplit(".", 1)[-1] in text]
+        return table_not_found((mentioned or names or [text.rsplit(" ", 1)[-1]])[0])
+    for pattern, condition, sqlstate in CONDITIONS:
+        if found := re.search(pattern, text, re.DOTALL):
+            named = found.groupdict()
+            if "column" in named:
+                text = f"A column, variable or function parameter with name `{named['column']}` cannot be resolved."
+            if "condition" in named:
+                return SqlError(named["condition"], named["text"], sqlstate)
+            return SqlError(condition, text, sqlstate)
+    return SqlError("INTERNAL_ERROR", text, "XX000")

@@ -1,0 +1,86 @@
+"""The Spark Connect address: a port that stays the same while the engine behind it comes and goes.
+
+`SparkSession.builder.remote("sc://127.0.0.1:…")` talks to Sail directly, past the statement API. What does not
+work there: CREATE of catalogs and volumes, OR REPLACE, CLUSTER BY, TRUNCATE, OPTIMIZE and the like (use the
+statement API); a *new managed* table from a DataFrame (`saveAsTable` of a table that does not exist: create it by
+SQL first); parameters in INSERT, UPDATE, DELETE and MERGE; a catalog made after the connection was opened; and a
+session does not outlive the engine. Spark Connect without TLS has no token: the port is open to this machine.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+
+from local_workspace.config import Config
+from local_workspace.engine import Engine
+from local_workspace.errors import ApiError
+from local_workspace.unity_catalog.store import CatalogStore
+
+CHUNK = 1 << 16
+log = logging.getLogger(__name__)
+
+
+class SparkProxy:
+    """Pipes connections to the engine's Spark Connect server, which the first one starts."""
+
+    def __init__(self, config: Config, lake: Engine, catalog: CatalogStore):
+        self._lake = lake
+        self._catalog = catalog
+        self._listener = _listen(config)
+        self._server: asyncio.Server | None = None
+        self._pipes: set[asyncio.Task[None]] = set()
+
+    @property
+    def remote(self) -> str:
+        """The address for `SparkSession.builder.remote`."""
+        return f"sc://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    async def start(self) -> None:
+        """Listen."""
+        self._server = await asyncio.start_server(self._accept, sock=self._listener)
+
+    async def stop(self) -> None:
+        """Close the port and every connection."""
+        if self._server:
+            self._server.close()
+        for pipe in self._pipes:
+            pipe.cancel()
+        await asyncio.gather(*self._pipes, return_exceptions=True)
+        self._listener.close()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a connection is handled outside a task")
+        self._pipes.add(task)
+        try:
+            catalogs = [record["name"] for record in self._catalog.children("catalog")]
+            port = (await self._lake.call("POST", "/spark", json={"catalogs": catalogs})).json()["port"]
+            engine_reader, engine_writer = await asyncio.open_connection("127.0.0.1", port)
+            await asyncio.gather(_pipe(reader, engine_writer), _pipe(engine_reader, writer))
+        except (ApiError, OSError) as error:
+            log.warning("Spark Connect: %s", error)
+        finally:
+            self._pipes.discard(task)
+            writer.close()
+
+
+async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        while chunk := await reader.read(CHUNK):
+            writer.write(chunk)
+            await writer.drain()
+    writer.close()
+
+
+def _listen(config: Config) -> socket.socket:
+    """The listening socket, on the port this root had last if it is free."""
+    kept = config.folder() / "spark_port"
+    wanted = int(kept.read_text()) if kept.exists() else 0
+    try:
+        listener = socket.create_server(("127.0.0.1", wanted))
+    except OSError:
+        listener = socket.create_server(("127.0.0.1", 0))
+    kept.write_text(str(listener.getsockname()[1]))
+    return listener

@@ -1,0 +1,80 @@
+"""Running statements on the lake engine: one task each, waited for as long as the caller says."""
+
+import asyncio
+import uuid
+from typing import Any
+
+import httpx
+
+from local_workspace.engine import Engine
+from local_workspace.errors import ApiError, Unavailable
+from local_workspace.sql.store import FINISHED, StatementStore
+from local_workspace.unity_catalog.store import CatalogStore
+
+
+class Statements:
+    """Statements that run and that have run."""
+
+    def __init__(self, store: StatementStore, lake: Engine, catalog: CatalogStore):
+        self._store = store
+        self._lake = lake
+        self._catalog = catalog
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def submit(self, request: dict[str, Any]) -> str:
+        """Start a statement and give its id; `request` is what the engine takes, but for id, folder and catalogs."""
+        statement_id = str(uuid.uuid4())
+        self._store.add(statement_id)
+        body = request | {
+            "id": statement_id,
+            "folder": str(self._store.folder(statement_id)),
+            "catalogs": [record["name"] for record in self._catalog.children("catalog")],
+        }
+        task = asyncio.create_task(self._run(statement_id, body))
+        self._tasks[statement_id] = task
+        task.add_done_callback(lambda _task: self._tasks.pop(statement_id, None))
+        return statement_id
+
+    async def wait(self, statement_id: str, seconds: float) -> bool:
+        """Wait for a statement at most so long; whether it has finished."""
+        task = self._tasks.get(statement_id)
+        if task is not None and seconds:
+            await asyncio.wait([task], timeout=seconds)
+        return self._store.get(statement_id)["state"] in FINISHED
+
+    async def cancel(self, statement_id: str) -> None:
+        """Stop a statement; one that has finished stays as it is. Raises NotFound."""
+        self._store.get(statement_id)
+        self._store.change(statement_id, "CANCELED")
+        if statement_id in self._tasks and self._lake.running:
+            await self._lake.call("POST", f"/statements/{statement_id}/cancel")
+
+    async def stop(self) -> None:
+        """Give up what still runs; the store says so at the next start."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self, statement_id: str, body: dict[str, Any]) -> None:
+        self._store.change(statement_id, "RUNNING")
+        try:
+            manifest = (await self._call(body)).json()
+        except ApiError as error:
+            failure: dict[str, Any] = {"error_code": "BAD_REQUEST", "message": error.message}
+            if isinstance(error, Unavailable):
+                failure["error_code"] = "TEMPORARILY_UNAVAILABLE"
+            elif error.status >= 500:
+                failure["error_code"] = "INTERNAL_ERROR"
+            self._store.change(statement_id, "FAILED", error=failure)
+        else:
+            self._store.change(statement_id, "SUCCEEDED", manifest=manifest)
+
+    async def _call(self, body: dict[str, Any]) -> httpx.Response:
+        try:
+            return await self._lake.call("POST", "/statements", json=body)
+        except Unavailable as error:
+            # The engine was found dead before it got the statement: a new one can have it.
+            if isinstance(error.__cause__, httpx.ConnectError):
+                return await self._lake.call("POST", "/statements", json=body)
+            raise
