@@ -87,7 +87,8 @@ def _telemetry(settings: Settings) -> list[str]:
               ("otel_logs", _LOGS, "time, service_name"),
               ("otel_metrics", _METRICS, "time, service_name"))
     return [f"""CREATE TABLE IF NOT EXISTS {settings.table(name)} ({columns}) USING DELTA CLUSTER BY ({keys})
-        TBLPROPERTIES ('otel.schemaVersion' = 'v2', 'delta.checkpointPolicy' = 'classic')"""
+        TBLPROPERTIES ('otel.schemaVersion' = 'v2', 'delta.checkpointPolicy' = 'classic',
+                       'delta.dataSkippingNumIndexedCols' = '6')"""
             for name, columns, keys in tables]
 
 

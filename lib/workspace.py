@@ -9,6 +9,7 @@ __all__ = ['translate', 'Workspace']
 import base64
 import io
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -159,6 +160,7 @@ _SQLSTATES: dict[str, type[SotaError]] = {
     "2D521": Unavailable,  # another writer was faster: read again, then retry
     "40000": Unavailable,
 }
+_SQLSTATE = re.compile(r"SQLSTATE: (\w{5})\W*$")
 _Code = sql.ServiceErrorCode
 _STATEMENT_ERRORS: dict[sql.ServiceErrorCode, type[SotaError]] = {
     _Code.NOT_FOUND: NotFound,
@@ -172,7 +174,9 @@ _STATEMENT_ERRORS: dict[sql.ServiceErrorCode, type[SotaError]] = {
 def _statement_error(what: str, status: sql.StatementStatus) -> SotaError:
     problem = status.error or sql.ServiceError(message=f"the statement was {status.state.value.lower() if status.state else 'lost'}")
     by_code = _STATEMENT_ERRORS.get(problem.error_code, Unavailable) if problem.error_code else Unavailable
-    return _SQLSTATES.get(status.sql_state or "", by_code)(f"{what}: {problem.message}")
+    at_end = _SQLSTATE.search(problem.message or "")
+    state = status.sql_state or (at_end[1] if at_end else "")
+    return _SQLSTATES.get(state, by_code)(f"{what}: {problem.message}")
 
 # %% ../notebooks/02_workspace.ipynb #038b05ac
 _DONE = (sql.StatementState.SUCCEEDED, sql.StatementState.FAILED, sql.StatementState.CANCELED, sql.StatementState.CLOSED)
