@@ -18,6 +18,8 @@ from local_workspace.sql.statements import Statements
 from local_workspace.sql.store import StatementStore
 from local_workspace.state import State
 from local_workspace.unity_catalog.store import CatalogStore
+from local_workspace.vector_search.service import VectorSearch
+from local_workspace.vector_search.store import VectorStore
 from local_workspace.weights import Weights
 from local_workspace.workspace.store import WorkspaceObjects
 
@@ -117,6 +119,14 @@ class LocalWorkspace:
         """The Spark Connect address."""
         return SparkProxy(self.config, self.lake, self.catalog)
 
+    @cached_property
+    def vectors(self) -> VectorSearch:
+        """Vector search endpoints and indexes."""
+        folder = self.config.folder("vectors")
+        log = self.config.folder("logs") / "vectors.log"
+        engine = Engine("vectors", "local_workspace.vector_search.engine", log, lambda: [str(folder)])
+        return VectorSearch(VectorStore(self.state), engine, self.catalog, self.serving)
+
     def address(self) -> dict[str, str]:
         """What a client needs to connect; printed when the workspace is ready."""
         return {"host": self.host, "token": self.token, "spark_remote": self.spark.remote, "zerobus": self.host}
@@ -126,6 +136,7 @@ class LocalWorkspace:
         await self.spark.start()
         await self.apps.start()
         self.serving.resume()
+        self.vectors.resume()
 
     async def stop(self) -> None:
         """Stop every child process and close the state."""
@@ -134,4 +145,5 @@ class LocalWorkspace:
         await self.lake.stop()
         await self.apps.stop()
         await self.serving.stop()
+        await self.vectors.stop()
         self.state.close()

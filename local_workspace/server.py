@@ -16,9 +16,10 @@ from local_workspace.secrets import routes as secrets
 from local_workspace.serving import routes as serving
 from local_workspace.sql import routes as sql
 from local_workspace.unity_catalog import routes as unity_catalog
+from local_workspace.vector_search import routes as vector_search
 from local_workspace.workspace import routes as workspace
 
-SERVICES = [identity, unity_catalog, sql, files, workspace, secrets, apps, serving]
+SERVICES = [identity, unity_catalog, sql, files, workspace, secrets, apps, serving, vector_search]
 
 
 def create_app(ws: LocalWorkspace) -> FastAPI:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,4 +140,5 @@ class Serving:
     async def _warm(self, config: dict[str, Any]) -> None:
         for entity in config["served_entities"]:
             if not entity.get("scale_to_zero_enabled"):
-                await self._model(entity).prepare()
+                with suppress(ApiError):  # the first request tries again, and says it
+                    await self._model(entity).prepare()
