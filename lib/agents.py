@@ -113,7 +113,7 @@ class Agent:
                 request_id=request.request_id,
                 result=found.result,
                 confidence=found.confidence,
-                metadata=Metadata(**(found.metadata | {"latency_ms": latency_ms, "trace_id": current_trace_id()})),
+                metadata=Metadata(**(found.metadata | {"latency_ms": latency_ms, "trace_id": current_trace_id() or None})),
             )
 
     async def _in_time(self, data: Any, scope: Scope) -> AgentResult:

@@ -21,7 +21,7 @@ from fastapi import FastAPI
 from .agents import Services
 from .api import AppState, create_api
 from .config import ConfigStore, RuntimeConfig
-from .core import NotFound, SotaError, Unavailable, run_blocking
+from .core import SotaError, Unavailable, run_blocking
 from .router import AgentRouter
 from .settings import Settings
 from .telemetry import Telemetry
@@ -140,6 +140,8 @@ class AppContext:
 # %% ../notebooks/17_app.ipynb #e0946ec8
 _log = logging.getLogger(__name__)
 _RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0)  # the last one repeats
+_DRAIN_SECONDS = 7  # requests in flight when SIGTERM comes; with the flush below the platform's 15 s
+_FLUSH_SECONDS = 4
 
 
 class AppLife:
@@ -199,10 +201,9 @@ class AppLife:
         context = self.context
         config = await run_blocking(lambda: context.config)
         context.state.max_body_bytes = config.limits.max_body_bytes
-        if context.settings.zerobus_endpoint:
-            await run_blocking(lambda: context.telemetry.start())
-            self._undo.append(lambda: run_blocking(context.telemetry.stop))
-            context.state.workers["telemetry"] = context.telemetry.counts
+        await run_blocking(lambda: context.telemetry.start())
+        self._undo.append(lambda: run_blocking(context.telemetry.stop, _FLUSH_SECONDS))
+        context.state.workers["telemetry"] = context.telemetry.counts
 
     async def _load_prompts(self) -> None:
         context = self.context
@@ -223,9 +224,6 @@ class AppLife:
 def create_app(context: AppContext, life: AppLife | None = None) -> FastAPI:
     """The application of one context."""
     return create_api(context.state, life or AppLife(context))
-
-
-_DRAIN_SECONDS = 8  # requests in flight when SIGTERM comes; the platform kills after 15 s
 
 
 def serve(context: AppContext, port: int | None = None) -> None:

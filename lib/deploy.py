@@ -28,16 +28,24 @@ from .settings import Settings, load_settings
 from .workspace import translate
 
 # %% auto #0
-__all__ = ['Report', 'setup', 'Release', 'AppDeployment']
+__all__ = ['Report', 'repository', 'setup', 'Release', 'AppDeployment', 'app_url']
 
 # %% ../notebooks/18_deploy.ipynb #0055bf2a
 Report = Callable[[str], None]  # told what has just been done
+
+
+def repository() -> Path:
+    """The root of the repository that this library lies in."""
+    import lib
+
+    return Path(lib.__file__).parent.parent
 
 
 def setup(
     context: AppContext,
     folder: Path,  # holds `config/` and `prompts/`
     report: Report = lambda _: None,
+    example: Callable[[], None] = lambda: None,  # what an example adds to the tables while the endpoints start
 ) -> None:
     """Bring about catalog objects, config, prompts, endpoints and index. What is there already stays."""
     settings = context.settings
@@ -53,6 +61,7 @@ def setup(
         report("config")
         context.prompt_store.sync(folder / "prompts")
         report("prompts")
+        example()
         report(f"embeddings endpoint: {waiting['embeddings'].result()}")
         context.memory.ensure()
         report("index")
@@ -275,6 +284,13 @@ class AppDeployment:
                     raise ConfigurationError(f"app {self.settings.app_name} crashed: {app.app_status.message}")
                 time.sleep(0.25)
         raise Unavailable(f"{url}/ready did not answer 200 within {seconds:.0f} s: {last}")
+
+
+def app_url(context: AppContext) -> str:
+    """Where the target's app answers. Raises NotFound when it has not been deployed."""
+    name = context.settings.app_name
+    with translate(f"looking for app {name}"):
+        return context.workspace.client.apps.get(name).url or ""
 
 
 def _by_name(resources: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
