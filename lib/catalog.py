@@ -182,7 +182,7 @@ class Catalog(_Containers):
     def applied(self) -> dict[str, str]:  # name: checksum of its statements
         "The migrations that this schema has had."
         try:
-            rows = self.workspace.sql(f"SELECT name, checksum FROM {self._record}")  # noqa: S608  # a name from Settings
+            rows = self.workspace.sql(f"SELECT name, checksum FROM {self._record} ORDER BY name")  # noqa: S608  # a name from Settings
         except NotFound:
             return {}
         return {row["name"]: row["checksum"] for row in rows}
