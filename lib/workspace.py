@@ -241,11 +241,13 @@ class _Connection:
             return self.client.config.authenticate()
 
     def check(self) -> str:  # user or service principal
-        "Who we are, answered within 5 s. Raises Unavailable, PermissionDenied or ConfigurationError."
+        "Who we are. Raises Unavailable within 5 s when nobody answers, PermissionDenied or ConfigurationError."
         host = self.settings.host
         if host:
             try:
-                httpx.get(f"{host}/.well-known/databricks-config", timeout=_CHECK_SECONDS)
+                answer = httpx.get(f"{host}/.well-known/databricks-config", timeout=_CHECK_SECONDS)
+                if answer.is_server_error:
+                    raise Unavailable(f"the workspace at {host} answers {answer.status_code} (DATABRICKS_HOST)")
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 raise Unavailable(f"no workspace answers at {host}: {error or type(error).__name__} (DATABRICKS_HOST)") from error
         try:
