@@ -238,7 +238,7 @@ def test_our_own_errors_pass_through_unchanged():
 
 class _Website(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        self.send_error(404)
+        self.send_error(503 if self.path.startswith("/down/") else 404)
 
     def log_message(self, *_: object) -> None:
         pass
@@ -263,6 +263,7 @@ def test_check_names_host_and_setting(settings: Settings, website: str):
     for host in (
         "http://127.0.0.1:9",
         website,
+        f"{website}/down",
         settings.host.replace("http:", "https:"),
         "http://no.such.host.invalid",
     ):
