@@ -280,9 +280,9 @@ def _local_workspace(settings: Settings, root: Path, keep: bool) -> Iterator[Set
         if not (running or keep):
             server.stop()
     if running or keep:
-        _console.print(f"The workspace is still running at {address.host}; the next demo uses it.")
-        _console.print(f"Point a client at it: eval \"$(sota-deploy local env{_option(root)})\"")
-        _console.print(f"Stop it: sota-deploy local stop{_option(root)}")
+        _console.print(f"The workspace is still running at {address.host}; the next demo uses it.", soft_wrap=True)
+        _console.print(f"Point a client at it: eval \"$(sota-deploy local env{_option(root)})\"", soft_wrap=True)
+        _console.print(f"Stop it: sota-deploy local stop{_option(root)}", soft_wrap=True)
 
 
 def _option(root: Path) -> str:
@@ -313,8 +313,8 @@ def stop(root: _Root = _ROOT) -> None:
 def status(root: _Root = _ROOT) -> None:
     """Where the local workspace answers, and how to point a client at it. Exit code 1 when it does not run."""
     address = _running(root)
-    _console.print(f"running: {address.host} (pid {address.pid}), everything in {root}", highlight=False)
-    _console.print(f"point a client at it: eval \"$(sota-deploy local env{_option(root)})\"", highlight=False)
+    _console.print(f"running: {address.host} (pid {address.pid}), everything in {root}", highlight=False, soft_wrap=True)
+    _console.print(f"point a client at it: eval \"$(sota-deploy local env{_option(root)})\"", highlight=False, soft_wrap=True)
 
 
 @local.command()

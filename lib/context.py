@@ -10,6 +10,7 @@ import logging
 import signal
 import socket
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import cached_property
@@ -142,6 +143,7 @@ _log = logging.getLogger(__name__)
 _RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0)  # the last one repeats
 _DRAIN_SECONDS = 7  # requests in flight when SIGTERM comes; with the flush below the platform's 15 s
 _FLUSH_SECONDS = 4
+_STOP_SECONDS = 2  # for background work that may be waiting for a workspace that does not answer
 
 
 class AppLife:
@@ -202,14 +204,14 @@ class AppLife:
         config = await run_blocking(lambda: context.config)
         context.state.max_body_bytes = config.limits.max_body_bytes
         await run_blocking(lambda: context.telemetry.start())
-        self._undo.append(lambda: run_blocking(context.telemetry.stop, _FLUSH_SECONDS))
+        self._undo.append(lambda: _at_most(_FLUSH_SECONDS + 1, lambda: context.telemetry.stop(_FLUSH_SECONDS)))
         context.state.workers["telemetry"] = context.telemetry.counts
 
     async def _load_prompts(self) -> None:
         context = self.context
         await run_blocking(lambda: context.prompts.refresh())
         context.prompts.start(context.config.prompts.refresh_seconds)
-        self._undo.append(lambda: run_blocking(context.prompts.stop))
+        self._undo.append(lambda: _at_most(_STOP_SECONDS, context.prompts.stop))
         context.state.workers["prompt_refresh"] = context.prompts.status
 
     async def _start_agents(self) -> None:
@@ -219,6 +221,20 @@ class AppLife:
         await router.initialize()
         self._undo.append(router.cleanup)
         context.state.router = router
+
+async def _at_most(seconds: float, stop: Callable[[], None]) -> None:
+    """Wait for `stop`, but not for ever; its thread does not keep the process."""
+    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+
+    def run() -> None:
+        stop()
+        with suppress(RuntimeError):  # the loop has not waited
+            loop.call_soon_threadsafe(stopped.set)
+
+    threading.Thread(target=run, daemon=True).start()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stopped.wait()
 
 # %% ../notebooks/17_app.ipynb #cb57a2ae
 def create_app(context: AppContext, life: AppLife | None = None) -> FastAPI:
