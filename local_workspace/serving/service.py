@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from local_workspace.errors import ApiError, BadRequest, NotImplementedHere, Unavailable
-from local_workspace.serving.models import PATHS, RETRY_SOON, Models, ServedModel
+from local_workspace.serving.models import PATHS, Models, ServedModel
 from local_workspace.serving.store import IN_PROGRESS, Endpoint, Endpoints
 from local_workspace.serving.wire import CreateEndpoint, EndpointConfig
 
@@ -64,7 +64,7 @@ class Serving:
         endpoint = self.store.get(name)
         if endpoint.config is None:
             reason = endpoint.message or "its model is being loaded"
-            raise Unavailable(f"Endpoint '{name}' is not ready: {reason}", headers=RETRY_SOON)
+            raise Unavailable(f"Endpoint '{name}' is not ready: {reason}")
         shares = EndpointConfig(**endpoint.config).shares()
         chosen = random.choices(list(shares), list(shares.values()))[0]  # noqa: S311 - no secret depends on it
         entity = next(e for e in endpoint.config["served_entities"] if e["name"] == chosen)

@@ -1,5 +1,6 @@
 """The request bodies of the serving API: what is documented and done here; anything else is refused by its name."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
@@ -63,7 +64,7 @@ class ServedEntity(_Body):
         if self.name:
             return self.name
         if self.external_model:
-            return self.external_model.name
+            return re.sub(r"[^A-Za-z0-9_-]+", "-", self.external_model.name)
         return f"{(self.entity_name or '').rpartition('.')[2]}-{self.entity_version or '1'}".replace(".", "_")
 
 

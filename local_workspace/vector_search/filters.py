@@ -96,7 +96,7 @@ def _like(column: str, kind: ColumnType, value: Any) -> str:
 def from_sql(text: str, columns: Columns) -> str:
     """The filter of a storage-optimized endpoint, `price < 200 AND make = 'a'`, written anew. Raises BadRequest."""
     try:
-        tree = sqlglot.parse_one(text, dialect="databricks")
+        tree = sqlglot.parse_one(text, dialect=_LanceSql)
     except (SqlglotError, RecursionError) as error:
         raise BadRequest(f"filter_string: {str(error).splitlines()[0]}") from error
     for node in tree.walk():

@@ -168,7 +168,14 @@ class Index:
         return MultiMatchQuery(query.text, self.columns.texts, boosts=None, operator=FullTextOperator.OR)
 
     def _filtered(self, builder: Any, query: Query) -> pa.Table:
-        return (builder.where(query.where, prefilter=True) if query.where else builder).limit(query.limit).to_arrow()
+        limited = builder.limit(query.limit)
+        if not query.where:
+            return limited.to_arrow()
+        try:
+            return limited.where(query.where, prefilter=True).to_arrow()
+        except ValueError as error:
+            # The names and the syntax were checked: what is left are types that cannot be compared.
+            raise BadRequest(f"the filter does not fit the columns: {str(error).partition(', /')[0]}") from error
 
     def _compact_now_and_then(self) -> None:
         self._writes += 1

@@ -7,12 +7,12 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StrictStr
 
 from local_workspace.auth import Principal
+from local_workspace.bodies import read, read_object
 from local_workspace.context import LocalWorkspace
 from local_workspace.errors import BadRequest
 
 BASE = "/api/2.0/vector-search"
 INDEX_PATHS = (BASE + "/indexes/{name}", BASE + "/endpoints/{endpoint}/indexes/{name}")
-MAX_BODY = 16 * 1024 * 1024
 
 
 class CreateEndpoint(BaseModel):
@@ -50,7 +50,7 @@ def router(ws: LocalWorkspace) -> APIRouter:
     @api.post(BASE + "/indexes")
     @api.post(BASE + "/endpoints/{endpoint}/indexes")
     async def create_index(request: Request, endpoint: str | None = None) -> dict:
-        body = await _json(request)
+        body = await read_object(request)
         endpoint = endpoint or body.get("endpoint_name")
         if not isinstance(endpoint, str):
             raise BadRequest("endpoint_name is required")
@@ -73,19 +73,19 @@ def router(ws: LocalWorkspace) -> APIRouter:
         return {}
 
     async def upsert(name: str, request: Request, endpoint: str | None = None) -> Response:
-        return _raw(await vectors.write(store.index(name, endpoint), "upsert", await _body(request)))
+        return _raw(await vectors.write(store.index(name, endpoint), "upsert", await read(request)))
 
     async def delete_data(name: str, request: Request, endpoint: str | None = None) -> Response:
         index = store.index(name, endpoint)
         keys = request.query_params.getlist("primary_keys")
-        content = json.dumps({"primary_keys": keys}).encode() if keys else await _body(request)
+        content = json.dumps({"primary_keys": keys}).encode() if keys else await read(request)
         return _raw(await vectors.write(index, "delete", content))
 
     async def query(name: str, request: Request, endpoint: str | None = None) -> Response:
-        return _raw(await vectors.query(store.index(name, endpoint), await _json(request)))
+        return _raw(await vectors.query(store.index(name, endpoint), await read_object(request)))
 
     async def scan(name: str, request: Request, endpoint: str | None = None) -> Response:
-        return _raw(await vectors.scan(store.index(name, endpoint), await _json(request)))
+        return _raw(await vectors.scan(store.index(name, endpoint), await read_object(request)))
 
     async def sync(name: str, endpoint: str | None = None) -> dict:
         store.index(name, endpoint)
@@ -105,26 +105,6 @@ def router(ws: LocalWorkspace) -> APIRouter:
 def _caller(request: Request) -> str:
     principal: Principal = request.state.principal
     return principal.name
-
-
-async def _body(request: Request) -> bytes:
-    """The body. Raises BadRequest when it is too long."""
-    content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > MAX_BODY:
-            raise BadRequest(f"the request has more than {MAX_BODY} bytes: send fewer rows at a time")
-    return bytes(content)
-
-
-async def _json(request: Request) -> dict[str, Any]:
-    try:
-        body = json.loads(await _body(request))
-    except (ValueError, RecursionError) as error:
-        raise BadRequest(f"the body is not JSON: {error}") from error
-    if not isinstance(body, dict):
-        raise BadRequest("the body must be a JSON object")
-    return body
 
 
 def _raw(content: bytes) -> Response:
