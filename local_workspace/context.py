@@ -112,12 +112,12 @@ class LocalWorkspace:
     @cached_property
     def statements(self) -> Statements:
         """Statement execution."""
-        return Statements(self.statement_store, self.lake, self.catalog)
+        return Statements(self.statement_store, self.lake)
 
     @cached_property
     def spark(self) -> SparkProxy:
         """The Spark Connect address."""
-        return SparkProxy(self.config, self.lake, self.catalog)
+        return SparkProxy(self.config, self.lake)
 
     @cached_property
     def vectors(self) -> VectorSearch:

@@ -3,8 +3,9 @@
 `SparkSession.builder.remote("sc://127.0.0.1:…")` talks to Sail directly, past the statement API. What does not
 work there: CREATE of catalogs and volumes, OR REPLACE, CLUSTER BY, TRUNCATE, OPTIMIZE and the like (use the
 statement API); a *new managed* table from a DataFrame (`saveAsTable` of a table that does not exist: create it by
-SQL first); parameters in INSERT, UPDATE, DELETE and MERGE; a catalog made after the connection was opened; and a
-session does not outlive the engine. Spark Connect without TLS has no token: the port is open to this machine.
+SQL first); parameters in INSERT, UPDATE, DELETE and MERGE; `USE CATALOG` of a catalog made after the engine was
+started (full names work); and temporary views do not outlive the engine. Spark Connect without TLS has no token:
+the port is open to this machine.
 """
 
 import asyncio
@@ -15,7 +16,6 @@ import socket
 from local_workspace.config import Config
 from local_workspace.engine import Engine
 from local_workspace.errors import ApiError
-from local_workspace.unity_catalog.store import CatalogStore
 
 CHUNK = 1 << 16
 log = logging.getLogger(__name__)
@@ -24,12 +24,11 @@ log = logging.getLogger(__name__)
 class SparkProxy:
     """Pipes connections to the engine's Spark Connect server, which the first one starts."""
 
-    def __init__(self, config: Config, lake: Engine, catalog: CatalogStore):
+    def __init__(self, config: Config, lake: Engine):
         self._lake = lake
-        self._catalog = catalog
         self._listener = _listen(config)
         self._server: asyncio.Server | None = None
-        self._pipes: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
 
     @property
     def remote(self) -> str:
@@ -44,25 +43,19 @@ class SparkProxy:
         """Close the port and every connection."""
         if self._server:
             self._server.close()
-        for pipe in self._pipes:
-            pipe.cancel()
-        await asyncio.gather(*self._pipes, return_exceptions=True)
-        self._listener.close()
+        for writer in self._writers:
+            writer.transport.abort()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a connection is handled outside a task")
-        self._pipes.add(task)
+        self._writers.add(writer)
         try:
-            catalogs = [record["name"] for record in self._catalog.children("catalog")]
-            port = (await self._lake.call("POST", "/spark", json={"catalogs": catalogs})).json()["port"]
-            engine_reader, engine_writer = await asyncio.open_connection("127.0.0.1", port)
+            await self._lake.client()
+            engine_reader, engine_writer = await asyncio.open_connection("127.0.0.1", self._lake.facts["spark_port"])
             await asyncio.gather(_pipe(reader, engine_writer), _pipe(engine_reader, writer))
         except (ApiError, OSError) as error:
             log.warning("Spark Connect: %s", error)
         finally:
-            self._pipes.discard(task)
+            self._writers.discard(writer)
             writer.close()
 
 

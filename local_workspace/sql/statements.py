@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -9,26 +10,23 @@ import httpx
 from local_workspace.engine import Engine
 from local_workspace.errors import ApiError, Unavailable
 from local_workspace.sql.store import FINISHED, StatementStore
-from local_workspace.unity_catalog.store import CatalogStore
 
 
 class Statements:
     """Statements that run and that have run."""
 
-    def __init__(self, store: StatementStore, lake: Engine, catalog: CatalogStore):
+    def __init__(self, store: StatementStore, lake: Engine):
         self._store = store
         self._lake = lake
-        self._catalog = catalog
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def submit(self, request: dict[str, Any]) -> str:
-        """Start a statement and give its id; `request` is what the engine takes, but for id, folder and catalogs."""
+        """Start a statement and give its id; `request` is what the engine takes, but for id and folder."""
         statement_id = str(uuid.uuid4())
         self._store.add(statement_id)
         body = request | {
             "id": statement_id,
             "folder": str(self._store.folder(statement_id)),
-            "catalogs": [record["name"] for record in self._catalog.children("catalog")],
         }
         task = asyncio.create_task(self._run(statement_id, body))
         self._tasks[statement_id] = task
@@ -73,8 +71,8 @@ class Statements:
     async def _call(self, body: dict[str, Any]) -> httpx.Response:
         try:
             return await self._lake.call("POST", "/statements", json=body)
-        except Unavailable as error:
-            # The engine was found dead before it got the statement: a new one can have it.
-            if isinstance(error.__cause__, httpx.ConnectError):
-                return await self._lake.call("POST", "/statements", json=body)
-            raise
+        except Unavailable:
+            if await asyncio.to_thread(Path(body["folder"]).exists):
+                raise
+            # The engine was dead before it began the statement: a new one can have it.
+            return await self._lake.call("POST", "/statements", json=body)

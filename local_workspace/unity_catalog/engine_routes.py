@@ -116,19 +116,18 @@ def router(ws: LocalWorkspace) -> APIRouter:
                 "properties": body.properties,
             }
             fields = (await ws.lake.call("POST", "/tables", json=new)).json()["fields"]
-        return table(
-            store.create(
-                "table",
-                full_name,
-                request.state.principal.name,
-                table_type=body.table_type,
-                data_source_format="DELTA",
-                fields=fields,
-                storage_location=location,
-                comment=body.comment,
-                properties=body.properties or {},
-            )
+        record = store.create(
+            "table",
+            full_name,
+            request.state.principal.name,
+            table_type=body.table_type,
+            data_source_format="DELTA",
+            fields=fields,
+            storage_location=location,
+            comment=body.comment,
+            properties=body.properties or {},
         )
+        return table(record) | {"table_id": record["id"]}
 
     @api.patch("/tables/{full_name}")
     def update_table(full_name: str, body: TableChange, request: Request) -> dict:

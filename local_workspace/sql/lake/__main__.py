@@ -1,9 +1,10 @@
 """The lake engine's process: Sail and delta-rs behind a few internal endpoints for the workspace.
 
 `POST /statements` runs one statement and writes its result chunks into a given folder,
-`POST /statements/{id}/cancel` interrupts it, `POST /spark` gives the port of Spark Connect,
+`POST /statements/{id}/cancel` interrupts it,
 `POST /tables` writes the first version of a Delta table that Sail registers,
 `POST /append/{table}` appends rows (Arrow IPC stream, or a JSON array of objects) in one durable commit.
+It announces `spark_port`, where Spark Connect listens.
 """
 
 import logging
@@ -35,15 +36,10 @@ class StatementRequest(BaseModel):
     sql: str
     catalog: str
     schema_name: str
-    catalogs: list[str]
     parameters: list[dict[str, Any]]
     folder: Path
     row_limit: int | None
     byte_limit: int | None
-
-
-class SparkRequest(BaseModel):
-    catalogs: list[str]
 
 
 class TableRequest(BaseModel):
@@ -65,7 +61,9 @@ def create_app(lake: Lake) -> FastAPI:
 
     @app.post("/statements")
     def statements(body: StatementRequest) -> dict:
-        statement = Statement(body.sql, body.catalog, body.schema_name, body.catalogs, body.parameters)
+        # The folder tells the workspace, should this process die, that the statement was begun.
+        body.folder.mkdir(parents=True)
+        statement = Statement(body.sql, body.catalog, body.schema_name, body.parameters)
         running[body.id] = statement
         try:
             result = run(lake, statement)
@@ -84,10 +82,6 @@ def create_app(lake: Lake) -> FastAPI:
         if statement := running.get(statement_id):
             statement.cancel()
         return {}
-
-    @app.post("/spark")
-    def spark(body: SparkRequest) -> dict:
-        return {"port": lake.sail.port(body.catalogs)}
 
     @app.post("/tables")
     def tables(body: TableRequest) -> dict:
@@ -110,7 +104,9 @@ def create_app(lake: Lake) -> FastAPI:
 def main() -> None:
     """Serve until the workspace goes away."""
     host, token = os.environ["LOCAL_WORKSPACE_HOST"], os.environ["LOCAL_WORKSPACE_TOKEN"]
-    child.serve(create_app(Lake(Sail(host, token), Catalog(host, token), Tables())))
+    catalog = Catalog(host, token)
+    sail = Sail(host, token, [record["name"] for record in catalog.call("GET", "catalogs")["catalogs"]])
+    child.serve(create_app(Lake(sail, catalog, Tables())), spark_port=sail.port)
 
 
 if __name__ == "__main__":

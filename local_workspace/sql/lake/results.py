@@ -101,7 +101,6 @@ def write_chunks(
     table = table.slice(0, row_limit) if truncated else table
     columns = [_strings(column) for column in table.columns]
     rows = list(zip(*columns, strict=True))
-    folder.mkdir(parents=True, exist_ok=True)
     chunks: list[dict[str, int]] = []
     allowance = min(byte_limit or INLINE_BYTES, INLINE_BYTES)
     start = total = 0

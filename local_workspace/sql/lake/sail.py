@@ -1,12 +1,13 @@
 """Sail, the Spark SQL engine, in this process, and a pool of its Spark Connect sessions.
 
-Sail reads its list of catalogs once, when a server is made. A new catalog therefore gets a new server in the
-same process (about 6 ms); connections to an earlier one go on working and do not see the new catalog.
+Sail reads its list of catalogs once, at start. It asks the current catalog's server for names it cannot place,
+so a catalog made later is reached by its full names all the same; only `USE CATALOG` does not know it.
 """
 
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,60 +15,59 @@ from pysail.spark import SparkConnectServer
 from pyspark.sql.connect.session import SparkSession
 
 CATALOG_PATH = "/engine/unity-catalog"
+DEFAULT_CATALOG = "main"
+IDLE_SECONDS = 1800
+"""After this a pooled session is not trusted any more: Sail forgets sessions after SESSION_SECONDS."""
+SESSION_SECONDS = 4 * 3600
 
 
 class Sail:
-    """Spark Connect servers, of which the last one knows all catalogs, and sessions on it."""
+    """A Spark Connect server and sessions on it."""
 
-    def __init__(self, host: str, token: str):
-        self._host = host
-        self._token = token
-        self._lock = threading.Lock()
-        self._catalogs: list[str] | None = None
-        self._servers: list[SparkConnectServer] = []
-        self._idle: dict[tuple[str, str], list[SparkSession]] = {}
-
-    def port(self, catalogs: list[str]) -> int:
-        """The port of the Spark Connect server that knows these catalogs."""
-        with self._lock:
-            if catalogs != self._catalogs:
-                self._start(catalogs)
-            return self._servers[-1].listening_address[1]
-
-    def _start(self, catalogs: list[str]) -> None:
+    def __init__(self, host: str, token: str, catalogs: list[str]):
+        self._catalogs = [name for name in catalogs if name != DEFAULT_CATALOG]
+        names = [DEFAULT_CATALOG, *self._catalogs]
         entries = [
-            f'{{name={json.dumps(name, ensure_ascii=False)},type="unity",uri="{self._host}{CATALOG_PATH}",'
-            f'default_catalog={json.dumps(name, ensure_ascii=False)},token="{self._token}"}}'
-            for name in catalogs
+            f'{{name={quoted},type="unity",uri="{host}{CATALOG_PATH}",default_catalog={quoted},token="{token}"}}'
+            for quoted in (json.dumps(name, ensure_ascii=False) for name in names)
         ]
         os.environ["SAIL_CATALOG__LIST"] = f"[{','.join(entries)}]"
-        os.environ["SAIL_CATALOG__DEFAULT_CATALOG"] = "main" if "main" in catalogs else catalogs[0]
+        os.environ["SAIL_CATALOG__DEFAULT_CATALOG"] = DEFAULT_CATALOG
+        os.environ["SAIL_SPARK__SESSION_TIMEOUT_SECS"] = str(SESSION_SECONDS)
         os.environ["UNITY_ALLOW_HTTP_URL"] = "true"
-        server = SparkConnectServer("127.0.0.1", 0)
-        server.start(background=True)
-        for session in [session for sessions in self._idle.values() for session in sessions]:
-            session.stop()
-        self._idle.clear()
-        self._servers.append(server)
-        self._catalogs = catalogs
+        self._server = SparkConnectServer("127.0.0.1", 0)
+        self._server.start(background=True)
+        address = self._server.listening_address
+        if address is None:
+            raise RuntimeError("Sail does not listen")
+        self.port: int = address[1]
+        self._lock = threading.Lock()
+        self._idle: dict[tuple[str, str], list[tuple[float, SparkSession]]] = {}
 
     @contextmanager
-    def session(self, catalogs: list[str], catalog: str, schema: str) -> Iterator[SparkSession]:
+    def session(self, catalog: str, schema: str) -> Iterator[SparkSession]:
         """A session of one's own whose current namespace is `catalog.schema`."""
-        port = self.port(catalogs)
+        session = self._idle_session(catalog, schema) or self._new_session(catalog, schema)
+        yield session
+        # A session whose statement failed is not used again: it may be half way through something.
         with self._lock:
-            idle = self._idle.setdefault((catalog, schema), [])
-            session = idle.pop() if idle else None
-        if session is None:
-            session = SparkSession.builder.remote(f"sc://127.0.0.1:{port}").create()
-            session.conf.set("spark.sql.session.timeZone", "UTC")
+            self._idle.setdefault((catalog, schema), []).append((time.monotonic(), session))
+
+    def _idle_session(self, catalog: str, schema: str) -> SparkSession | None:
+        with self._lock:
+            sessions = self._idle.get((catalog, schema), [])
+            while sessions:
+                since, session = sessions.pop()
+                if time.monotonic() - since < IDLE_SECONDS:
+                    return session
+            return None
+
+    def _new_session(self, catalog: str, schema: str) -> SparkSession:
+        session = SparkSession.builder.remote(f"sc://127.0.0.1:{self.port}").create()
+        session.conf.set("spark.sql.session.timeZone", "UTC")
+        if catalog in self._catalogs:
             session.catalog.setCurrentCatalog(catalog)
             session.catalog.setCurrentDatabase(schema)
-        try:
-            yield session
-        finally:
-            with self._lock:
-                if catalogs == self._catalogs:
-                    self._idle.setdefault((catalog, schema), []).append(session)
-                else:
-                    session.stop()
+        else:
+            session.catalog.setCurrentDatabase(f"{catalog}.{schema}" if catalog != DEFAULT_CATALOG else schema)
+        return session

@@ -75,23 +75,7 @@ REFUSED = {
     "SHOW": ("CREATE", "VIEWS", "PARTITIONS"),
     "COPY": ("INTO",),
 }
-REFUSED_VERBS = [
-    "SET",
-    "CACHE",
-    "UNCACHE",
-    "REFRESH",
-    "ANALYZE",
-    "MSCK",
-    "CALL",
-    "LIST",
-    "DECLARE",
-    "EXECUTE",
-    "BEGIN",
-    "LOAD",
-    "PUT",
-    "GET",
-    "REMOVE",
-]
+REFUSED_VERBS = ("SET", "CACHE", "UNCACHE", "REFRESH", "ANALYZE", "MSCK", "CALL", "LIST", "DECLARE", "EXECUTE", "BEGIN")
 COMMANDS |= {(verb, what): commands.refuse for verb, whats in REFUSED.items() for what in whats}
 COMMANDS |= {("CREATE", "OR", "REPLACE", what): commands.refuse for what in REFUSED["CREATE"]}
 COMMANDS |= {(verb,): commands.refuse for verb in REFUSED_VERBS}
@@ -122,7 +106,6 @@ class Statement:
     sql: str
     catalog: str
     schema: str
-    catalogs: list[str]
     parameters: list[dict[str, Any]] = field(default_factory=list)
     session: SparkSession | None = None
     """The session while Sail works on it: what `cancel` interrupts."""
@@ -178,7 +161,7 @@ def run(lake: Lake, statement: Statement) -> Result:
 
 def _run_with_sail(lake: Lake, statement: Statement, words: Words, verb: str) -> Result:
     namespace = [statement.catalog, statement.schema]
-    with lake.sail.session(statement.catalogs, *namespace) as session:
+    with lake.sail.session(*namespace) as session:
         statement.session = session
         try:
             if verb == "CREATE":
