@@ -10,7 +10,7 @@ from lib.settings import load_settings
 
 def main() -> None:
     """Serve the agents of the configured workspace until SIGTERM."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
     try:
         serve(AppContext(load_settings()))
     except SotaError as error:

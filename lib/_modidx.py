@@ -136,6 +136,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'lib.context.AppLife._step': ('app.html#applife._step', 'lib/context.py'),
                              'lib.context.AppLife._warm_up': ('app.html#applife._warm_up', 'lib/context.py'),
                              'lib.context._at_most': ('app.html#_at_most', 'lib/context.py'),
+                             'lib.context._listen': ('app.html#_listen', 'lib/context.py'),
                              'lib.context.create_app': ('app.html#create_app', 'lib/context.py'),
                              'lib.context.serve': ('app.html#serve', 'lib/context.py')},
             'lib.core': { 'lib.core.AgentInput': ('core.html#agentinput', 'lib/core.py'),

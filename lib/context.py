@@ -242,14 +242,23 @@ def create_app(context: AppContext, life: AppLife | None = None) -> FastAPI:
     return create_api(context.state, life or AppLife(context))
 
 
+def _listen(host: str, port: int) -> socket.socket:
+    # With its protocol named, asyncio sets TCP_NODELAY: small answers do not wait for the peer's delayed ACK.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise Unavailable(f"cannot listen on port {port}: {error.strerror} (DATABRICKS_APP_PORT)") from error
+    return listener
+
+
 def serve(context: AppContext, port: int | None = None) -> None:
     """Serve until SIGTERM or Ctrl-C. Raises the SotaError that made the app impossible."""
     settings = context.settings
     host, port = "0.0.0.0" if settings.in_app else "127.0.0.1", settings.app_port if port is None else port  # noqa: S104 - the App proxy comes from outside
-    try:
-        listener = socket.create_server((host, port))
-    except OSError as error:
-        raise Unavailable(f"cannot listen on port {port}: {error.strerror} (DATABRICKS_APP_PORT)") from error
+    listener = _listen(host, port)
 
     def give_up() -> None:
         server.should_exit = True
