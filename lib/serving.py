@@ -34,7 +34,8 @@ from .telemetry import span
 from .workspace import Workspace, translate
 
 # %% ../notebooks/06_serving.ipynb #e415b1a2
-CHAT, EMBEDDINGS = "llm/v1/chat", "llm/v1/embeddings"
+CHAT = "llm/v1/chat"
+EMBEDDINGS = "llm/v1/embeddings"
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,6 @@ class _Caller:
         self.config, self._host = config, host.rstrip("/")
         async def sign(request: httpx.Request) -> None:
             request.headers.update(await run_blocking(headers))
-
         http = httpx.AsyncClient(transport=transport, timeout=config.timeout_seconds, event_hooks={"request": [sign]})
         self._openai = openai.AsyncOpenAI(base_url=f"{self._host}/serving-endpoints", api_key="replaced by sign",
                                           max_retries=0, http_client=http)

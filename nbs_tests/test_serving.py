@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from pydantic import BaseModel
@@ -18,10 +20,14 @@ from lib.core import (
     NotFound,
     PermissionDenied,
     RateLimited,
+    SotaError,
     Unavailable,
     call_scope,
+    new_id,
 )
-from lib.serving import ModelRouter, ModelServingClient
+from lib.serving import CHAT, EMBEDDINGS, Endpoints, EndpointSpec, ModelRouter, ModelServingClient
+from lib.settings import load_settings
+from lib.workspace import Workspace
 from nbs_tests.faulty import Faulty, faulty_server
 from nbs_tests.processes import free_port
 
@@ -318,3 +324,47 @@ async def test_the_router_says_when_nobody_answers(client: ModelServingClient, s
 async def test_the_router_names_a_priority_it_does_not_have(client: ModelServingClient, priority: str):
     with pytest.raises(ConfigurationError, match=priority):
         await ModelRouter(client, quality="chat").route("hello", priority)
+
+
+@pytest.fixture(scope="module")
+def spec(environment: dict[str, str]) -> EndpointSpec:
+    return EndpointSpec(f"embeddings-{new_id()[:8]}", load_settings(environment).embedding_entity, EMBEDDINGS)
+
+
+@pytest.fixture(scope="module")
+def endpoints(environment: dict[str, str], spec: EndpointSpec) -> Iterator[Endpoints]:
+    endpoints = Endpoints(Workspace(load_settings(environment)))
+    yield endpoints
+    endpoints.workspace.client.serving_endpoints.delete(spec.name)
+
+
+def test_an_endpoint_is_made_changed_and_left_alone(endpoints: Endpoints, spec: EndpointSpec):
+    wider = replace(spec, workload_size="Medium")
+    assert [endpoints.ensure(wish) for wish in (spec, spec, wider, wider)] == [
+        "created",
+        "unchanged",
+        "updated",
+        "unchanged",
+    ]
+
+
+def test_two_deployments_at_once_make_one_endpoint(endpoints: Endpoints, spec: EndpointSpec):
+    twin = replace(spec, name=f"{spec.name}-twin")
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(endpoints.ensure, [twin] * 4))
+    assert set(done) <= {"created", "unchanged"}
+    endpoints.workspace.client.serving_endpoints.delete(twin.name)
+
+
+def test_a_provided_endpoint_must_be_there_with_its_task(endpoints: Endpoints, spec: EndpointSpec):
+    endpoints.ensure(spec)
+    assert endpoints.ensure(replace(spec, entity="")) == "unchanged"
+    with pytest.raises(ConfigurationError, match="not llm/v1/chat"):
+        endpoints.ensure(replace(spec, entity="", task=CHAT))
+    with pytest.raises(NotFound, match="nobody-made-it"):
+        endpoints.ensure(replace(spec, name="nobody-made-it", entity=""))
+
+
+def test_an_entity_that_does_not_exist_is_said(endpoints: Endpoints, spec: EndpointSpec):
+    with pytest.raises(SotaError, match="no-such-model"):
+        endpoints.ensure(replace(spec, name=f"{spec.name}-none", entity="system.ai.no-such-model"))
