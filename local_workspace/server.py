@@ -18,8 +18,9 @@ from local_workspace.sql import routes as sql
 from local_workspace.unity_catalog import routes as unity_catalog
 from local_workspace.vector_search import routes as vector_search
 from local_workspace.workspace import routes as workspace
+from local_workspace.zerobus import routes as zerobus
 
-SERVICES = [identity, unity_catalog, sql, files, workspace, secrets, apps, serving, vector_search]
+SERVICES = [identity, unity_catalog, sql, files, workspace, secrets, apps, serving, vector_search, zerobus]
 
 
 def create_app(ws: LocalWorkspace) -> FastAPI:

@@ -60,12 +60,15 @@ def sail_column(field: Field, position: int) -> dict[str, Any]:
     """A field as Sail reads it: VARIANT as a struct, decimals inside other types spelled out."""
     column = column_info(field, position)
     if field["type"] == "variant":
-        metadata = {"ARROW:extension:name": "arrow.parquet.variant"}
-        shown = field | {"type": SAIL_VARIANT, "metadata": metadata}
-        return column | {"type_json": json.dumps(shown), "type_name": "STRUCT", "type_text": "struct"}
-    if isinstance(field["type"], dict):
-        column["type_json"] = json.dumps(field | {"type": _sail_type(field["type"])})
+        column |= {"type_name": "STRUCT", "type_text": "struct"}
+    if field["type"] == "variant" or isinstance(field["type"], dict):
+        column["type_json"] = json.dumps(_sail_field(field))
     return column
+
+
+def _sail_field(field: Field) -> Field:
+    metadata = {"ARROW:extension:name": "arrow.parquet.variant"} if field["type"] == "variant" else {}
+    return field | {"type": _sail_type(field["type"]), "metadata": metadata}
 
 
 def _sail_type(data_type: Any) -> Any:
@@ -75,7 +78,7 @@ def _sail_type(data_type: Any) -> Any:
         decimal = DECIMAL.fullmatch(data_type)
         return {"type": "decimal", "precision": int(decimal[1]), "scale": int(decimal[2])} if decimal else data_type
     if data_type["type"] == "struct":
-        return data_type | {"fields": [f | {"type": _sail_type(f["type"])} for f in data_type["fields"]]}
+        return data_type | {"fields": [_sail_field(f) for f in data_type["fields"]]}
     parts = ("elementType", "keyType", "valueType")
     return {key: _sail_type(value) if key in parts else value for key, value in data_type.items()}
 

@@ -3,7 +3,8 @@
 `POST /statements` runs one statement and writes its result chunks into a given folder,
 `POST /statements/{id}/cancel` interrupts it,
 `POST /tables` writes the first version of a Delta table that Sail registers,
-`POST /append/{table}` appends rows (Arrow IPC stream, or a JSON array of objects) in one durable commit.
+`POST /append/{table}` appends rows (Arrow IPC stream, or a JSON array of objects) in one durable commit,
+`POST /otlp/{traces|logs|metrics}/{table}` does that with an OpenTelemetry export request.
 It announces `spark_port`, where Spark Connect listens.
 """
 
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
@@ -23,6 +24,7 @@ from local_workspace.sql.lake.appends import append_json, append_table
 from local_workspace.sql.lake.catalog import Catalog
 from local_workspace.sql.lake.context import Lake
 from local_workspace.sql.lake.errors import SqlError
+from local_workspace.sql.lake.exports import export
 from local_workspace.sql.lake.results import write_chunks
 from local_workspace.sql.lake.sail import Sail
 from local_workspace.sql.lake.statements import Statement, run
@@ -97,6 +99,12 @@ def create_app(lake: Lake) -> FastAPI:
             rows = pa.ipc.open_stream(content).read_all()
             return {"version": await run_in_threadpool(append_table, lake, table, rows)}
         return {"version": await run_in_threadpool(append_json, lake, table, content)}
+
+    @app.post("/otlp/{signal}/{table}")
+    async def otlp(signal: str, table: str, request: Request) -> Response:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip()
+        encoding = request.headers.get("content-encoding", "identity")
+        return await run_in_threadpool(export, lake, signal, table, await request.body(), kind, encoding)
 
     return app
 

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,15 @@ def path_of(location: str) -> str:
     return location.removeprefix("file://")
 
 
+@dataclass
+class Append:
+    """Rows on their way into a table."""
+
+    rows: pa.Table
+    version: int | None = None
+    error: Exception | None = None
+
+
 class Tables:
     """Handles of Delta tables by location, each brought up to date before use."""
 
@@ -28,6 +38,7 @@ class Tables:
         self._handles: dict[str, DeltaTable] = {}
         self._locks: dict[str, threading.RLock] = {}
         self._lock = threading.Lock()
+        self._waiting: dict[str, list[Append]] = {}
 
     def lock(self, location: str) -> threading.RLock:
         """The lock of what writes one table in this process: commits need not be tried again for each other."""
@@ -77,18 +88,42 @@ class Tables:
             raise_if_key_not_exists=False,
         )
 
+    def arrow_schema(self, location: str) -> pa.Schema:
+        """The table's columns in pyarrow's terms."""
+        return pa.schema(self.open(location).schema().to_arrow())
+
     def append(self, location: str, rows: pa.Table) -> int:
-        """Append rows in one commit and give the version. Raises SqlError when they do not fit the columns."""
+        """Append rows durably and give the version. Raises SqlError.
+
+        Rows that wait for another append go together into the next commit.
+        """
+        mine = Append(rows)
+        with self._lock:
+            self._waiting.setdefault(location, []).append(mine)
         with self.lock(location):
-            table = self.open(location)
-            try:
-                write_deltalake(
-                    table,
-                    rows,
-                    mode="append",
-                    commit_properties=CommitProperties(max_commit_retries=COMMIT_RETRIES),
-                    post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
-                )
-            except (DeltaError, pa.ArrowInvalid, ValueError) as error:
-                raise SqlError("DELTA_FAILED_TO_APPEND", str(error), "KD009") from error
-            return table.version()
+            if mine.version is None and mine.error is None:
+                with self._lock:
+                    together = self._waiting.pop(location)
+                self._commit(location, together)
+        if mine.error is not None:
+            raise SqlError("DELTA_FAILED_TO_APPEND", str(mine.error), "KD009") from mine.error
+        if mine.version is None:
+            raise RuntimeError("an append was left out of its commit")
+        return mine.version
+
+    def _commit(self, location: str, together: list["Append"]) -> None:
+        table = self.open(location)
+        try:
+            write_deltalake(
+                table,
+                pa.concat_tables([append.rows for append in together]),
+                mode="append",
+                commit_properties=CommitProperties(max_commit_retries=COMMIT_RETRIES),
+                post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
+            )
+        except (DeltaError, pa.ArrowInvalid, ValueError, OSError) as error:
+            for append in together:
+                append.error = error
+            return
+        for append in together:
+            append.version = table.version()
