@@ -149,7 +149,7 @@ def _app_settings(body: dict[str, Any]) -> dict[str, Any]:
         if body.get(name):
             raise NotImplementedHere(f"local_workspace does not have the app setting {name}")
     settings: dict[str, Any] = {"description": str(body.get("description") or "")}
-    if body.get("resources"):
+    if body.get("resources") is not None:
         settings["resources"] = check_resources(body["resources"])
     size = body.get("compute_size", "MEDIUM")
     if size not in SIZES:

@@ -141,11 +141,15 @@ class AppRuntime:
         """Where a deployment's source lies."""
         return self._folder / deployment_id
 
-    def forget_deployments(self, keep: str) -> None:
-        """Remove the source of all deployments but one; logs are kept."""
+    def forget_source(self, deployment_id: str) -> None:
+        """Remove a deployment's source; its log is kept."""
+        shutil.rmtree(self.deployment_folder(deployment_id), ignore_errors=True)
+
+    def forget_other_sources(self, active: str | None) -> None:
+        """Remove what deployments broken off by the end of the workspace have left."""
         for folder in self._folder.iterdir():
-            if folder.is_dir() and folder.name != keep:
-                shutil.rmtree(folder, ignore_errors=True)
+            if folder.is_dir() and folder.name != active:
+                self.forget_source(folder.name)
 
     def log_tail(self) -> str:
         """The end of the log of the deployment under way or running, else of the newest."""
@@ -166,6 +170,10 @@ class AppRuntime:
         return upstream
 
     def _retire(self, release: Release) -> None:
-        task = asyncio.create_task(release.stop(drain=GRACE_SECONDS))
+        async def retire() -> None:
+            await release.stop(drain=GRACE_SECONDS)
+            await asyncio.to_thread(self.forget_source, release.deployment_id)
+
+        task = asyncio.create_task(retire())
         self._retiring[task] = release
         task.add_done_callback(self._retiring.pop)

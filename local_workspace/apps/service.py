@@ -54,6 +54,7 @@ class Apps:
         await asyncio.to_thread(self._record.reap)
         for app in self.store.apps():
             runtime = await self._open(app["name"], app["client_id"], app["port"])
+            await asyncio.to_thread(runtime.forget_other_sources, app["active_deployment"])
             if app["active"]:
                 runtime.compute = "STARTING" if app["active_deployment"] else "ACTIVE"
                 runtime.begin(self._start(app["name"]))
@@ -144,7 +145,6 @@ class Apps:
             await runtime.bring_up(deployment_id, settings, self._instances(name))
             state, message = "SUCCEEDED", "App started successfully"
             self.store.change_app(name, active_deployment=deployment_id)
-            await asyncio.to_thread(runtime.forget_deployments, deployment_id)
         except (StartFailedError, ApiError) as error:
             message = runtime.failure = error.message if isinstance(error, ApiError) else str(error)
         except OSError as error:
@@ -152,6 +152,8 @@ class Apps:
         finally:
             runtime.pending = None
             self.store.finish_deployment(deployment_id, state, message)
+            if state == "FAILED":
+                runtime.forget_source(deployment_id)
 
     async def _start(self, name: str) -> None:
         runtime = self._runtimes[name]
