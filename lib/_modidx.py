@@ -22,6 +22,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                             'lib.agents._invalid_input': ('agents.html#_invalid_input', 'lib/agents.py')},
             'lib.api': { 'lib.api.AppState': ('api.html#appstate', 'lib/api.py'),
                          'lib.api.AppState.ready': ('api.html#appstate.ready', 'lib/api.py'),
+                         'lib.api._DirectRoute': ('api.html#_directroute', 'lib/api.py'),
+                         'lib.api._DirectRoute.get_route_handler': ('api.html#_directroute.get_route_handler', 'lib/api.py'),
                          'lib.api._Edge': ('api.html#_edge', 'lib/api.py'),
                          'lib.api._Edge.__call__': ('api.html#_edge.__call__', 'lib/api.py'),
                          'lib.api._Edge.__init__': ('api.html#_edge.__init__', 'lib/api.py'),

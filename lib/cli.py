@@ -236,7 +236,7 @@ async def _verify(context: AppContext, url: str) -> bool:
 @cli.command()
 def serve(port: Annotated[int | None, typer.Option(help="default: DATABRICKS_APP_PORT, else 8000")] = None) -> None:
     """Serve the agents here, as the app does."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
     serve_app(_context(), port)
 
 
