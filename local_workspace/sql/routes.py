@@ -130,14 +130,11 @@ def router(ws: LocalWorkspace) -> APIRouter:
     async def execute(body: NewStatement) -> Response:
         known_warehouse(body.warehouse_id)
         seconds = body.seconds()
-        catalog = (body.catalog or "main").lower()
-        schema = (body.schema_name or "default").lower()
-        store_names = ws.catalog.get("schema", f"{catalog}.{schema}")["full_name"].split(".")
         statement_id = statements.submit(
             {
                 "sql": body.statement,
-                "catalog": store_names[0],
-                "schema_name": store_names[1],
+                "catalog": (body.catalog or "main").lower(),
+                "schema_name": (body.schema_name or "default").lower(),
                 "parameters": [parameter.model_dump() for parameter in body.parameters],
                 "row_limit": body.row_limit,
                 "byte_limit": body.byte_limit,

@@ -1,11 +1,11 @@
 """The Spark Connect address: a port that stays the same while the engine behind it comes and goes.
 
 `SparkSession.builder.remote("sc://127.0.0.1:…")` talks to Sail directly, past the statement API. What does not
-work there: CREATE of catalogs and volumes, OR REPLACE, CLUSTER BY, TRUNCATE, OPTIMIZE and the like (use the
-statement API); a *new managed* table from a DataFrame (`saveAsTable` of a table that does not exist: create it by
-SQL first); parameters in INSERT, UPDATE, DELETE and MERGE; `USE CATALOG` of a catalog made after the engine was
-started (full names work); and temporary views do not outlive the engine. Spark Connect without TLS has no token:
-the port is open to this machine.
+work there: CREATE of catalogs and volumes; CREATE TABLE with ARRAY, MAP or VARIANT columns; OR REPLACE, CLUSTER BY,
+TRUNCATE, OPTIMIZE and the like (use the statement API for these); `saveAsTable` of a table that does not exist (it
+fails and leaves the table empty: create it by SQL first); parameters in INSERT, UPDATE, DELETE and MERGE;
+`USE CATALOG` of a catalog made after the engine was started (full names work). Temporary views do not outlive the
+engine. Spark Connect without TLS has no token: the port is open to this machine.
 """
 
 import asyncio

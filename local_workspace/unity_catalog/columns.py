@@ -39,6 +39,13 @@ def _type_name(data_type: Any) -> str:
     return "DECIMAL" if kind.startswith("decimal") else TYPE_NAMES.get(kind, kind.upper())
 
 
+def has_collection(data_type: Any) -> bool:
+    """Whether there is an ARRAY, MAP or VARIANT in a type."""
+    if isinstance(data_type, dict) and data_type["type"] == "struct":
+        return any(has_collection(field["type"]) for field in data_type["fields"])
+    return isinstance(data_type, dict) or data_type == "variant"
+
+
 def column_info(field: Field, position: int) -> dict[str, Any]:
     """A field as the SDK's `ColumnInfo`."""
     column = {

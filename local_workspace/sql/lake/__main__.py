@@ -68,8 +68,7 @@ def create_app(lake: Lake) -> FastAPI:
         statement = Statement(body.sql, body.catalog, body.schema_name, body.parameters)
         running[body.id] = statement
         try:
-            result = run(lake, statement)
-            return write_chunks(result.rows, body.folder, body.row_limit, body.byte_limit, result.variants)
+            return write_chunks(run(lake, statement), body.folder, body.row_limit, body.byte_limit)
         except SqlError:
             raise
         except Exception as error:

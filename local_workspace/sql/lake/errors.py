@@ -50,6 +50,7 @@ CONDITIONS = [
         "UNRESOLVED_COLUMN",
         "42703",
     ),
+    (r"(Database|Schema|Namespace|Catalog) not found", "SCHEMA_NOT_FOUND", "42704"),
     (r"unknown function", "UNRESOLVED_ROUTINE", "42883"),
     (r"divide by zero", "DIVIDE_BY_ZERO", "22012"),
     (r"Cannot cast string|Error parsing|Cast error|Error during cast", "CAST_INVALID_INPUT", "22018"),

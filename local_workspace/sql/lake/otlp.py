@@ -58,7 +58,10 @@ def parse(signal: str, content: bytes, as_json: bool) -> Any:
     request = REQUESTS[signal]()
     try:
         if as_json:
-            json_format.ParseDict(_ids_in_base64(json.loads(content)), request, ignore_unknown_fields=True)
+            body = json.loads(content)
+            if not isinstance(body, dict):
+                raise malformed("an object is expected")
+            json_format.ParseDict(_ids_in_base64(body), request, ignore_unknown_fields=True)
         else:
             request.ParseFromString(content)
     except (DecodeError, json_format.ParseError, ValueError, RecursionError) as error:

@@ -4,20 +4,26 @@ import base64
 import datetime
 import decimal
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyspark.sql.types import VariantVal
 
 from local_workspace.sql.lake.errors import SqlError
-from local_workspace.sql.lake.types import manifest_column
+from local_workspace.sql.lake.types import is_variant, manifest_column
 
 CHUNK_ROWS = 10_000
 CHUNK_BYTES = 4 * 2**20
 INLINE_BYTES = 25 * 2**20
+VARIANT_PARTS = {"value", "metadata"}
+
+
+def _variant(value: dict[str, bytes]) -> str:
+    return VariantVal(value["value"], value["metadata"]).toJson()
 
 
 def _double(value: float) -> str:
@@ -37,6 +43,8 @@ def _timestamp(value: datetime.datetime) -> str:
 def _plain(value: Any) -> Any:
     """A nested value as JSON has it."""
     if isinstance(value, dict):
+        if value.keys() == VARIANT_PARTS and all(isinstance(part, bytes) for part in value.values()):
+            return orjson.Fragment(_variant(value))
         return {str(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_plain(inner) for inner in value]
@@ -64,6 +72,8 @@ def _formatter(data_type: pa.DataType) -> Callable[[Any], str]:
         return _timestamp
     if pa.types.is_binary(data_type) or pa.types.is_large_binary(data_type) or pa.types.is_binary_view(data_type):
         return lambda value: base64.b64encode(value).decode()
+    if is_variant(data_type):
+        return _variant
     if pa.types.is_nested(data_type):
         return _nested
     return str
@@ -87,15 +97,11 @@ def _strings(column: pa.ChunkedArray) -> list[str | None]:
     return [None if value is None else text(value) for value in values]
 
 
-def write_chunks(
-    table: pa.Table, folder: Path, row_limit: int | None, byte_limit: int | None, variants: Collection[str] = ()
-) -> dict[str, Any]:
+def write_chunks(table: pa.Table, folder: Path, row_limit: int | None, byte_limit: int | None) -> dict[str, Any]:
     """Write the rows to `folder` as `0.json`, `1.json`, … and give the manifest. Raises SqlError if too long."""
     schema = {
         "column_count": table.num_columns,
-        "columns": [
-            manifest_column(field, position, field.name in variants) for position, field in enumerate(table.schema)
-        ],
+        "columns": [manifest_column(field, position) for position, field in enumerate(table.schema)],
     }
     truncated = row_limit is not None and table.num_rows > row_limit
     table = table.slice(0, row_limit) if truncated else table

@@ -20,7 +20,6 @@ from local_workspace.sql.lake import commands, definitions, inserts, maintenance
 from local_workspace.sql.lake.context import Lake
 from local_workspace.sql.lake.errors import from_sail, syntax, unsupported
 from local_workspace.sql.lake.parameters import bind, paths
-from local_workspace.sql.lake.types import is_variant
 from local_workspace.sql.lake.words import Words
 
 DIALECT = "databricks"
@@ -118,14 +117,6 @@ class Statement:
             self.session.interruptAll()
 
 
-@dataclass(frozen=True)
-class Result:
-    """Rows, and the names of the columns that hold a VARIANT as JSON text."""
-
-    rows: pa.Table
-    variants: frozenset[str] = frozenset()
-
-
 def tokens_of(sql: str) -> list[Token]:
     """The tokens of exactly one statement, its last `;` left out. Raises SqlError."""
     try:
@@ -139,7 +130,7 @@ def tokens_of(sql: str) -> list[Token]:
     return tokens
 
 
-def run(lake: Lake, statement: Statement) -> Result:
+def run(lake: Lake, statement: Statement) -> pa.Table:
     """The result of a statement. Raises SqlError."""
     tokens = tokens_of(statement.sql)
     sql = bind(statement.sql, tokens, statement.parameters).rstrip().rstrip(";")
@@ -149,7 +140,7 @@ def run(lake: Lake, statement: Statement) -> Result:
     leading = [token.text.upper() for token in tokens[:4]]
     for length in range(len(leading), -1, -1):
         if (length or not leading) and (command := COMMANDS.get(tuple(leading[:length]))):
-            return Result(command(lake, words))
+            return command(lake, words)
     try:
         return _run_with_sail(lake, statement, words, leading[0])
     except PySparkException as error:
@@ -159,16 +150,16 @@ def run(lake: Lake, statement: Statement) -> Result:
         raise failure from error
 
 
-def _run_with_sail(lake: Lake, statement: Statement, words: Words, verb: str) -> Result:
+def _run_with_sail(lake: Lake, statement: Statement, words: Words, verb: str) -> pa.Table:
     namespace = [statement.catalog, statement.schema]
     with lake.sail.session(*namespace) as session:
         statement.session = session
         try:
             if verb == "CREATE":
                 parsed = _parsed(words.sql, exp.Create, "TABLE")
-                return Result(definitions.create_table(lake, parsed, _query_of(words, parsed), session, namespace))
+                return definitions.create_table(lake, parsed, _query_of(words, parsed), session, namespace)
             if verb == "ALTER":
-                return Result(definitions.alter_table(lake, _parsed(words.sql, exp.Alter, "TABLE"), namespace))
+                return definitions.alter_table(lake, _parsed(words.sql, exp.Alter, "TABLE"), namespace)
             if verb == "INSERT":
                 sql = inserts.rewritten(lake, words)
                 count = _again_after_conflicts(statement, lambda: session.sql(sql).toArrow())["count"].to_pylist()
@@ -180,20 +171,13 @@ def _run_with_sail(lake: Lake, statement: Statement, words: Words, verb: str) ->
             statement.session = None
 
 
-def _query(session: SparkSession, sql: str) -> Result:
+def _query(session: SparkSession, sql: str) -> pa.Table:
     # One round trip; `session.sql(…).toArrow()` takes two.
-    client = session.client
-    rows, _schema, _info = client.to_table(SQL(sql).to_proto(client), {})
-    variants = [column.name for column in rows.schema if is_variant(column.type)]
-    if not variants:
-        return Result(rows)
-    columns = [f"to_json(`{name}`) AS `{name}`" if name in variants else f"`{name}`" for name in rows.column_names]
-    text = SQL(f"SELECT {', '.join(columns)} FROM ({sql})")  # noqa: S608 (the statement is the user's own)
-    rows, _schema, _info = client.to_table(text.to_proto(client), {})
-    return Result(rows, frozenset(variants))
+    rows, _schema, _info = session.client.to_table(SQL(sql).to_proto(session.client), {})
+    return rows
 
 
-def _rewrite(lake: Lake, statement: Statement, sql: str, verb: str, session: SparkSession) -> Result:
+def _rewrite(lake: Lake, statement: Statement, sql: str, verb: str, session: SparkSession) -> pa.Table:
     """UPDATE, DELETE or MERGE: one at a time for a table; the row counts come from its commit."""
     parsed = _parsed(sql, exp.Expression)
     name = definitions.full_name(parsed.this, statement.catalog, statement.schema)
@@ -223,8 +207,8 @@ def _again_after_conflicts(statement: Statement, work: Callable[[], pa.Table]) -
             pause = min(pause * 2, 1.0)
 
 
-def _counts(counts: dict[str, int]) -> Result:
-    return Result(pa.table({name: pa.array([count], pa.int64()) for name, count in counts.items()}))
+def _counts(counts: dict[str, int]) -> pa.Table:
+    return pa.table({name: pa.array([count], pa.int64()) for name, count in counts.items()})
 
 
 def _parsed(sql: str, kind: type[exp.Expression], what: str = "") -> Any:

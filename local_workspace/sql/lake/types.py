@@ -54,12 +54,10 @@ def struct_field(column: exp.ColumnDef) -> dict[str, Any]:
 
 
 def is_variant(data_type: pa.DataType) -> bool:
-    """Whether an Arrow type is how Sail and delta-rs carry a VARIANT."""
-    if not pa.types.is_struct(data_type):
+    """Whether an Arrow type is how Sail carries a VARIANT: two binaries, one of them marked."""
+    if not pa.types.is_struct(data_type) or data_type.get_field_index("metadata") < 0:
         return False
-    return {data_type.field(i).name for i in range(data_type.num_fields)} == {"value", "metadata"} and all(
-        pa.types.is_binary(data_type.field(i).type) for i in range(2)
-    )
+    return (data_type.field("metadata").metadata or {}).get(b"variant") == b"true"
 
 
 ARROW_NAMES = [
@@ -105,9 +103,9 @@ def spark_type(data_type: pa.DataType) -> tuple[str, str]:
     raise unsupported(f"results of the type {data_type}")
 
 
-def manifest_column(field: pa.Field, position: int, variant: bool = False) -> dict[str, Any]:
-    """A result column as the manifest shows it; `variant`: its values are a VARIANT's JSON text."""
-    name, text = ("VARIANT", "VARIANT") if variant else spark_type(field.type)
+def manifest_column(field: pa.Field, position: int) -> dict[str, Any]:
+    """A result column as the manifest shows it."""
+    name, text = spark_type(field.type)
     column: dict[str, Any] = {"name": field.name, "position": position, "type_name": name, "type_text": text}
     if pa.types.is_decimal(field.type):
         column |= {"type_precision": field.type.precision, "type_scale": field.type.scale}
