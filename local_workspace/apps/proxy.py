@@ -1,7 +1,7 @@
 """An app's stable address: a streaming reverse proxy in front of its processes, for HTTP/1.1 and WebSocket.
 
-`GET /logz` answers the end of the app's log as plain text, behind the same access check. (On Databricks the same path
-shows a page, and `/logz/stream` is a WebSocket.)
+`GET /logz` answers the end of the app's log as plain text, behind the same access check. On Databricks the same path
+shows a page; its WebSocket `/logz/stream` is not here.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import h11
 from local_workspace.apps.access import HOP_BY_HOP, admit, forwarded
 from local_workspace.apps.upstream import Peer, Upstream
 from local_workspace.auth import Auth
-from local_workspace.errors import ApiError, BadRequest
+from local_workspace.errors import ApiError, BadRequest, NotImplementedHere
 
 LINGER_SECONDS = 5.0
 SAFE_METHODS = (b"GET", b"HEAD", b"OPTIONS")
@@ -75,7 +75,10 @@ class AppProxy:
             caller = admit(headers, self.port, self._auth)
             if not request.target.startswith(b"/"):
                 raise BadRequest("The request target must be a path.")
-            if request.target.partition(b"?")[0] == b"/logz":
+            path = request.target.partition(b"?")[0]
+            if path.startswith(b"/logz/"):
+                raise NotImplementedHere("local_workspace does not stream logs; GET /logz answers their end.")
+            if path == b"/logz":
                 log = await asyncio.to_thread(self._log)
                 return await _respond(client, 200, "text/plain; charset=utf-8", log.encode(), request.method)
             upstream = self._pick()

@@ -78,6 +78,6 @@ class Release:
                 try:
                     process = await self._launch()
                     break
-                except StartFailedError as error:
+                except (StartFailedError, OSError) as error:
                     self.last_crash = str(error)
             self._running.append(process)

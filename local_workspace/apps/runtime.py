@@ -43,6 +43,7 @@ class AppRuntime:
         self._environment = environment
         self._record = record
         self._release: Release | None = None
+        self._newest: str | None = None
         self._proxy: AppProxy | None = None
         self._operation: asyncio.Task[None] | None = None
         self._retiring: dict[asyncio.Task[None], Release] = {}
@@ -101,7 +102,7 @@ class AppRuntime:
 
         release = Release(deployment_id, launch, count)
         await release.start()
-        before, self._release, self.failure = self._release, release, ""
+        before, self._release, self._newest, self.failure = self._release, release, deployment_id, ""
         if before:
             self._retire(before)
 
@@ -172,7 +173,8 @@ class AppRuntime:
     def _retire(self, release: Release) -> None:
         async def retire() -> None:
             await release.stop(drain=GRACE_SECONDS)
-            await asyncio.to_thread(self.forget_source, release.deployment_id)
+            if release.deployment_id != self._newest:  # it may have been started anew
+                await asyncio.to_thread(self.forget_source, release.deployment_id)
 
         task = asyncio.create_task(retire())
         self._retiring[task] = release

@@ -78,8 +78,9 @@ class Apps:
     async def delete(self, name: str) -> None:
         """Stop an app and forget it. Raises NotFound."""
         app = self.store.app(name)
-        await self._runtimes.pop(name).close()
+        runtime = self._runtimes.pop(name)
         self.store.delete_app(name)
+        await runtime.close()
         self._auth.delete_service_principal(app["client_id"])
         self._client_secrets.pop(name, None)
         await asyncio.to_thread(shutil.rmtree, self._folder / name, ignore_errors=True)
@@ -109,7 +110,7 @@ class Apps:
     def begin_start(self, name: str) -> None:
         """Begin to start an app with its last active deployment. Raises NotFound, Conflict."""
         runtime = self.runtime(name)
-        if runtime.compute == "ACTIVE" and not runtime.busy:
+        if runtime.compute == "ACTIVE" and (runtime.running_instances or runtime.busy):
             return
         runtime.begin(self._start(name))
         runtime.compute = "STARTING"

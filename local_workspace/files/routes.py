@@ -1,10 +1,11 @@
 """The Files API over the folders of Unity Catalog volumes.
 
-`fs/create-download-url` (presigned downloads) is not here: clients then read through `fs/files`.
+Where Databricks signs a URL, the caller's own authorization is among the headers that must come with it.
 """
 
 from email.utils import formatdate, parsedate_to_datetime
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -14,8 +15,10 @@ from local_workspace.context import LocalWorkspace
 from local_workspace.errors import ApiError, BadRequest
 from local_workspace.files.multipart import MultipartUploads
 from local_workspace.files.ranges import byte_range
-from local_workspace.files.store import BLOCK, OpenFile
+from local_workspace.files.store import OpenFile
 
+# What is read at once: from the page cache it takes less time than the way to another thread and back.
+SMALL = 256 * 1024
 FILES = "/api/2.0/fs/files/Volumes/{path:path}"
 DIRECTORIES = "/api/2.0/fs/directories/Volumes/{path:path}"
 
@@ -56,7 +59,7 @@ def router(ws: LocalWorkspace) -> APIRouter:
         await files.write(path, request.stream(), overwrite)
 
     @api.get(FILES)
-    def download(path: str, request: Request) -> Response:
+    async def download(path: str, request: Request) -> Response:
         file = files.open(path)
         try:
             _check_unmodified(file, request.headers.get("if-unmodified-since"))
@@ -71,7 +74,7 @@ def router(ws: LocalWorkspace) -> APIRouter:
                 "content-range": f"bytes {start}-{start + length - 1}/{file.size}",
             }
         status = 206 if partial else 200
-        if length <= BLOCK:
+        if length <= SMALL:
             return Response(b"".join(file.blocks(start, length)), status, headers)
         return StreamingResponse(file.blocks(start, length), status, headers)
 
@@ -97,6 +100,12 @@ def router(ws: LocalWorkspace) -> APIRouter:
             await run_in_threadpool(uploads.complete, session_token, path, parts)
             return {}
         raise BadRequest("action must be initiate-upload or complete-upload")
+
+    @api.post("/api/2.0/fs/create-download-url")
+    async def download_url(path: str, request: Request) -> dict[str, Any]:
+        if not path.startswith("/Volumes/"):
+            raise BadRequest("path must be /Volumes/<catalog>/<schema>/<volume>/...")
+        return _signed(request, f"{ws.host}/api/2.0/fs/files{quote(path)}")
 
     @api.post("/api/2.0/fs/create-upload-part-urls")
     async def part_urls(request: Request) -> dict[str, Any]:

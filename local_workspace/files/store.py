@@ -88,7 +88,6 @@ class VolumeFiles:
 
     async def write(self, path: str, body: AsyncIterable[bytes], overwrite: bool) -> None:
         """Take a file from a stream of chunks. Raises AlreadyExists."""
-        target = await run_in_threadpool(self.writable, path, overwrite)
         pending, size = [], 0
         chunks = aiter(body)
         async for chunk in chunks:
@@ -97,8 +96,9 @@ class VolumeFiles:
             if size >= BLOCK:
                 break
         else:
-            await run_in_threadpool(self._write_small, pending, target, overwrite)
+            await run_in_threadpool(self._write_small, pending, path, overwrite)
             return
+        target = await run_in_threadpool(self.writable, path, overwrite)
         with self.staged() as (staged, stream):
             await run_in_threadpool(stream.writelines, pending)
             pending, size = [], 0
@@ -111,7 +111,8 @@ class VolumeFiles:
             await run_in_threadpool(stream.writelines, pending)
             await run_in_threadpool(self.publish, staged, stream, target, overwrite)
 
-    def _write_small(self, chunks: list[bytes], target: Path, overwrite: bool) -> None:
+    def _write_small(self, chunks: list[bytes], path: str, overwrite: bool) -> None:
+        target = self.writable(path, overwrite)
         with self.staged() as (staged, stream):
             stream.writelines(chunks)
             self.publish(staged, stream, target, overwrite)

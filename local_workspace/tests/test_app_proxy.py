@@ -161,6 +161,11 @@ def test_the_app_notices_when_the_client_leaves(workspace):
     eventually(lambda: httpx.get(f"{url}/left").json() == 1)
 
 
+def test_logs_are_not_streamed(url):
+    assert httpx.get(f"{url}/logz").status_code == 200
+    assert httpx.get(f"{url}/logz/stream").status_code == 501
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 def test_large_bodies_pass_both_ways(url, chunked):
     body = os.urandom(1 << 20) * 20

@@ -287,8 +287,16 @@ def test_an_app_that_crashes_is_started_again(workspace):
     eventually(lambda: "exit code 3" in workspace.client.apps.get("crashing").app_status.message)
     assert workspace.client.apps.get("crashing").app_status.state == ApplicationState.CRASHED
     eventually(lambda: httpx.get(app.url).status_code == 200)
-    assert httpx.get(app.url).json()["pid"] != pid
+    again = httpx.get(app.url).json()["pid"]
+    assert again != pid
     assert workspace.client.apps.get("crashing").app_status.state == ApplicationState.RUNNING
+    assert workspace.client.apps.start_and_wait("crashing").app_status.running_instances == 1
+    assert httpx.get(app.url).json()["pid"] == again
+    with pytest.raises(httpx.HTTPStatusError):
+        httpx.get(f"{app.url}/crash").raise_for_status()
+    eventually(lambda: workspace.client.apps.get("crashing").app_status.state == ApplicationState.CRASHED)
+    workspace.client.apps.start_and_wait("crashing")
+    assert httpx.get(app.url).status_code == 200
 
 
 def test_several_instances_take_turns(workspace):
