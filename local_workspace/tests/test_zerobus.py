@@ -2,8 +2,10 @@
 
 import concurrent.futures
 import gzip
+import io
 import json
 
+import pyarrow as pa
 import pytest
 from google.rpc.status_pb2 import Status
 from opentelemetry.exporter.otlp.proto.http import Compression
@@ -20,6 +22,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import Link, SpanKind, StatusCode
 
+from local_workspace.engine import Engine
+from local_workspace.errors import ApiError
 from local_workspace.tests.test_sql import rows
 
 RESOURCE = Resource({"service.name": "shop", "tags": ["a", "b"]})
@@ -163,6 +167,12 @@ def test_json_has_its_ids_in_hex(workspace):
     assert found == [["5b8efff798038103d269b633813fc60c", "eee19b7ec3c1b174", "SPAN_KIND_SERVER"]]
 
 
+def test_an_enum_value_of_a_newer_client_is_kept_as_its_number(workspace):
+    newer = span_json(kind=99, name="newer")
+    assert workspace.http.post("/v1/traces", json=newer, headers=headers(workspace, "otel_spans")).status_code == 200
+    assert rows(workspace, "SELECT kind FROM main.default.otel_spans WHERE name = 'newer'") == [["99"]]
+
+
 @pytest.mark.parametrize(
     ("content", "kind", "encoding"),
     [
@@ -216,3 +226,26 @@ def test_small_requests_at_once_share_commits(workspace):
     count = "SELECT count(*) FROM main.default.otel_spans WHERE trace_id = :trace"
     assert rows(workspace, count, {"trace": (trace_id, None)}) == [["40"]]
     assert len(rows(workspace, "DESCRIBE HISTORY main.default.otel_spans")) - before <= 40
+
+
+async def test_the_engine_appends_rows_for_other_services(workspace, tmp_path):
+    rows(workspace, "CREATE OR REPLACE TABLE main.default.appended (id BIGINT, tags ARRAY<STRING>, v VARIANT)")
+    environment = {"LOCAL_WORKSPACE_HOST": workspace.host, "LOCAL_WORKSPACE_TOKEN": workspace.token}
+    lake = Engine("lake", "local_workspace.sql.lake", tmp_path / "lake.log", environment=lambda: environment)
+    try:
+        path = "/append/main.default.appended"
+        await lake.call("POST", path, json=[{"id": 1, "tags": ["a"], "v": {"x": [1]}}, {"id": 2}])
+        buffer = io.BytesIO()
+        table = pa.table({"id": [3]})
+        with pa.ipc.new_stream(buffer, table.schema) as stream:
+            stream.write_table(table)
+        arrow = {"content-type": "application/vnd.apache.arrow.stream"}
+        await lake.call("POST", path, content=buffer.getvalue(), headers=arrow)
+        with pytest.raises(ApiError, match="`nope`"):
+            await lake.call("POST", path, json=[{"nope": 1}])
+        with pytest.raises(ApiError, match="`id`"):
+            await lake.call("POST", path, json=[{"id": "one"}])
+    finally:
+        await lake.stop()
+    found = rows(workspace, "SELECT * FROM main.default.appended ORDER BY id")
+    assert found == [["1", '["a"]', '{"x":[1]}'], ["2", None, None], ["3", None, None]]

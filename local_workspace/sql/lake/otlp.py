@@ -101,6 +101,11 @@ def _value(value: AnyValue) -> Any:
     return getattr(value, kind)
 
 
+def _name(enum: Any, number: int) -> str:
+    """An enum value's name; its number as text when a newer client knows more values than we do."""
+    return enum.Name(number) if number in enum.values() else str(number)
+
+
 def _attributes(pairs: Iterable[KeyValue]) -> Row:
     return {pair.key: _value(pair.value) for pair in pairs}
 
@@ -147,7 +152,7 @@ def _span(span: Span) -> Row:
         "parent_span_id": span.parent_span_id.hex(),
         "flags": span.flags,
         "name": span.name,
-        "kind": Span.SpanKind.Name(span.kind),
+        "kind": _name(Span.SpanKind, span.kind),
         "start_time_unix_nano": span.start_time_unix_nano,
         "end_time_unix_nano": span.end_time_unix_nano,
         "attributes": _attributes(span.attributes),
@@ -174,7 +179,7 @@ def _span(span: Span) -> Row:
             for link in span.links
         ],
         "dropped_links_count": span.dropped_links_count,
-        "status": {"message": span.status.message, "code": Status.StatusCode.Name(span.status.code)},
+        "status": {"message": span.status.message, "code": _name(Status.StatusCode, span.status.code)},
     }
 
 
@@ -190,7 +195,7 @@ def _logs(request: ExportLogsServiceRequest) -> Iterator[Row]:
                     "span_id": log.span_id.hex(),
                     "time_unix_nano": log.time_unix_nano,
                     "observed_time_unix_nano": log.observed_time_unix_nano,
-                    "severity_number": SeverityNumber.Name(log.severity_number),
+                    "severity_number": _name(SeverityNumber, log.severity_number),
                     "severity_text": log.severity_text,
                     "body": _value(log.body),
                     "attributes": _attributes(log.attributes),
@@ -214,7 +219,7 @@ def _metric(metric: Metric, shared: Row, identity: bytes) -> Iterator[Row]:
     data = getattr(metric, kind)
     common = {}
     if hasattr(data, "aggregation_temporality"):
-        common["aggregation_temporality"] = AggregationTemporality.Name(data.aggregation_temporality)
+        common["aggregation_temporality"] = _name(AggregationTemporality, data.aggregation_temporality)
     if kind == "sum":
         common["is_monotonic"] = data.is_monotonic
     for point in data.data_points:
