@@ -225,7 +225,7 @@ def test_small_requests_at_once_share_commits(workspace):
     trace_id = format(spans[0].context.trace_id, "032x")
     count = "SELECT count(*) FROM main.default.otel_spans WHERE trace_id = :trace"
     assert rows(workspace, count, {"trace": (trace_id, None)}) == [["40"]]
-    assert len(rows(workspace, "DESCRIBE HISTORY main.default.otel_spans")) - before <= 40
+    assert len(rows(workspace, "DESCRIBE HISTORY main.default.otel_spans")) - before < 40
 
 
 async def test_the_engine_appends_rows_for_other_services(workspace, tmp_path):
