@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from lib.workspace import Workspace
 
 # %% auto #0
-__all__ = ['SCENARIOS', 'HISTORY_DAYS', 'LABEL_DELAY', 'HALF_LIFE', 'FRAUD_MIGRATIONS', 'Transaction', 'simulate',
-           'split_history', 'to_transactions', 'demo_transactions', 'read_transactions', 'CustomerProfile',
-           'MerchantProfile', 'Profiles', 'watch', 'load_history', 'load_profiles']
+__all__ = ['SCENARIOS', 'LABEL_DELAY', 'HALF_LIFE', 'FRAUD_MIGRATIONS', 'Transaction', 'simulate', 'split_history',
+           'to_transactions', 'demo_transactions', 'read_transactions', 'CustomerProfile', 'MerchantProfile',
+           'Profiles', 'watch', 'load_history', 'load_profiles']
 
 # %% ../../notebooks/11_fraud_data.ipynb #65c4409d
 def _moment(value: Any) -> datetime:
@@ -148,10 +148,7 @@ def simulate(n_customers: int = 100, n_terminals: int = 200, days: int = 60, see
                   "channel", "currency", "is_fraud", "scenario"]]
 
 # %% ../../notebooks/11_fraud_data.ipynb #e3bc5082
-HISTORY_DAYS = 50
-
-
-def split_history(frame: pd.DataFrame, days: int = HISTORY_DAYS) -> tuple[pd.DataFrame, pd.DataFrame]:
+def split_history(frame: pd.DataFrame, days: int = 50) -> tuple[pd.DataFrame, pd.DataFrame]:
     "What happened in the first `days`, and what happened later."
     cut = frame.timestamp.iloc[0].normalize() + timedelta(days=days)
     return frame[frame.timestamp < cut], frame[frame.timestamp >= cut]
@@ -196,7 +193,8 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:  # line of the file, c
     except csv.Error as error:
         raise InvalidInput(f"{path.name}, line {reader.line_num}: {error}") from None
 
-# %% ../../notebooks/11_fraud_data.ipynb #ce1bee8a
+
+
 def _header(path: Path, cells: list[str]) -> list[str]:
     names = [cell.strip() for cell in cells]
     if missing := [name for name in _REQUIRED if name not in names]:
@@ -318,12 +316,14 @@ class Profiles:
         record = self.merchants.get(merchant)
         return record.fraud_rate(when, self.base_rate) if record else self.base_rate
 
-    def observe(self, transaction: Transaction) -> None:
-        "A payment went through: it belongs to its customer's habits from now on."
+    def observe(self, transaction: Transaction, doubtful: bool = False) -> None:
+        "A payment belongs to its customer's habits from now on; a doubtful one counts for three standard deviations at most."
+        mean, std = self.habit(transaction.customer_id)
+        amount = min(transaction.amount, mean + 3 * std) if doubtful else transaction.amount
         own = self.customers.setdefault(transaction.customer_id, CustomerProfile())
-        own.add(transaction.amount)
-        self.population.add(transaction.amount)
+        own.add(amount)
         own.locations.add(transaction.location)
+        self.population.add(amount)
 
     def learn(self, transaction: Transaction, is_fraud: bool) -> None:
         "A label came in: it belongs to its terminal's record from now on."
