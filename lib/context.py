@@ -171,6 +171,8 @@ class AppLife:
             await warming
         for undo in reversed(self._undo):
             await undo()
+        if "serving" in vars(self.context):
+            await self.context.serving.aclose()
 
     async def _warm_up(self) -> None:
         try:
@@ -221,7 +223,6 @@ class AppLife:
     async def _start_agents(self) -> None:
         context = self.context
         router = await run_blocking(lambda: context.router)
-        self._undo.append(context.serving.aclose)
         await router.initialize()
         self._undo.append(router.cleanup)
         context.state.router = router

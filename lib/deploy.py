@@ -45,7 +45,7 @@ def setup(
     context: AppContext,
     folder: Path,  # holds `config/` and `prompts/`
     report: Report = lambda _: None,
-    example: Callable[[], None] = lambda: None,  # what an example adds to the tables while the endpoints start
+    example: Callable[[], None] = lambda: None,  # what an example adds to tables and memory, while the chat endpoint starts
 ) -> None:
     """Bring about catalog objects, config, prompts, endpoints and index. What is there already stays."""
     settings = context.settings
@@ -61,10 +61,9 @@ def setup(
         report("config")
         context.prompt_store.sync(folder / "prompts")
         report("prompts")
-        example()
         report(f"embeddings endpoint: {waiting['embeddings'].result()}")
-        context.memory.ensure()
-        report("index")
+        report(f"index: {context.memory.ensure()}")
+        example()
         report(f"chat endpoint: {waiting['chat'].result()}")
 
 # %% ../notebooks/18_deploy.ipynb #e7aa9cbb
