@@ -223,7 +223,7 @@ class FraudDetectorAgent(_ModelAgent):
         return AgentResult(found, max(score, 1 - score), **metadata)
 
 # %% ../../notebooks/12_fraud_agents.ipynb #437271ea
-_DONE = {"approve": "approved", "review": "sent to review", "block": "blocked"}
+_DONE = {"approve": "approved", "review": "held for review", "block": "blocked"}
 
 
 def factual_sentence(case: Case) -> str:
@@ -236,7 +236,7 @@ def factual_sentence(case: Case) -> str:
 def _sentences(text: str) -> str:  # without the tail that a token limit cut off
     text = " ".join(text.split())
     end = max(text.rfind(mark) for mark in (". ", "! ", "? "))
-    return text if text.endswith((".", "!", "?")) or end < 20 else text[:end + 1]
+    return text if not text or text.endswith((".", "!", "?")) else text[:end + 1] if end > 20 else f"{text} …"
 
 
 class NarrativeAgent(_ModelAgent):
@@ -245,8 +245,8 @@ class NarrativeAgent(_ModelAgent):
     async def process(self, data: Case) -> AgentResult:
         "The model's words."
         case = self.with_decision(data)
-        decision = f"{_DONE[case.recommended_action or 'review']}, fraud score {case.fraud_score:.2f}"
-        values = {"payment": describe(case), "findings": "; ".join(case.reasons), "decision": decision}
+        decision = _DONE[case.recommended_action or "review"]
+        values = {"payment": describe(case), "decision": decision, "finding": case.reasons[0] if case.reasons else "none"}
         answer, metadata = await self.ask(values, None, max_tokens=60)
         if not (narrative := _sentences(answer.text)):
             raise InvalidOutput(f"endpoint {answer.endpoint} wrote an empty narrative")

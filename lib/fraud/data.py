@@ -76,6 +76,9 @@ _PLACES = [["Ostend", "Bruges", "Antwerp", "Turnhout"],  # north, from west to e
            ["Kortrijk", "Ghent", "Mechelen", "Hasselt"],
            ["Tournai", "Brussels", "Leuven", "Liège"],
            ["Mons", "Charleroi", "Namur", "Bastogne"]]
+_COLUMNS = {"transaction_id": "string", "timestamp": "timestamp", "customer_id": "string", "amount": "double", "merchant": "string",
+            "location": "string", "merchant_category": "string", "channel": "string", "currency": "string", "is_fraud": "boolean",
+            "scenario": "bigint"}
 _CATEGORIES = ["grocery", "fuel", "restaurant", "clothing", "electronics", "travel"]
 
 
@@ -144,8 +147,7 @@ def simulate(n_customers: int = 100, n_terminals: int = 200, days: int = 60, see
     frame["timestamp"] = pd.Timestamp(start, tz="UTC") + pd.to_timedelta(frame.day * _DAY + frame.second, unit="s")
     frame["currency"] = "EUR"
     frame["is_fraud"] = frame.scenario > 0
-    return frame[["transaction_id", "timestamp", "customer_id", "amount", "merchant", "location", "merchant_category",
-                  "channel", "currency", "is_fraud", "scenario"]]
+    return frame[list(_COLUMNS)]
 
 # %% ../../notebooks/11_fraud_data.ipynb #e3bc5082
 def split_history(frame: pd.DataFrame, days: int = 50) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -159,11 +161,8 @@ def to_transactions(frame: pd.DataFrame) -> list[Transaction]:  # labels left ou
     return [Transaction.model_validate(row) for row in frame.drop(columns=["is_fraud", "scenario"]).to_dict("records")]
 
 
-def demo_transactions(frame: pd.DataFrame,  # a simulated world
-                      n: int = 12,
-                      seed: int = 0,
-                      ) -> tuple[list[Transaction], dict[str, bool]]:  # in order of time; labels by transaction id
-    "Payments after the cut, about four in ten of them fraud of all scenarios, with their labels kept apart."
+def demo_transactions(frame: pd.DataFrame, n: int = 12, seed: int = 0) -> tuple[list[Transaction], dict[str, bool]]:
+    "Payments after the cut, about four in ten of them fraud of all scenarios, and apart from them their labels by id."
     import pandas as pd
     later = split_history(frame)[1].sample(frac=1, random_state=seed)
     turn = later.groupby("scenario").cumcount()  # one of each scenario, then a second of each …
@@ -231,8 +230,8 @@ def read_transactions(path: str | Path, limit: int = 200) -> list[Transaction]: 
         where = f"{path.name}, row {row} (line {line})"
         transaction = _transaction(where, names, cells)
         if before := found.get(transaction.transaction_id):
-            raise InvalidInput(f"{where}, column transaction_id: {transaction.transaction_id!r} is already in row {before[0]}",
-                               "transaction_id")
+            taken = f"{transaction.transaction_id!r} is already in row {before[0]}"
+            raise InvalidInput(f"{where}, column transaction_id: {taken}", "transaction_id")
         found[transaction.transaction_id] = row, transaction
     if not found:
         raise InvalidInput(f"{path.name} has a header but no rows")
@@ -249,10 +248,7 @@ class CustomerProfile:
 
     def add(self, amount: float) -> None:
         "Take in one more amount (Welford 1962)."
-        self.count += 1
-        step = amount - self.mean
-        self.mean += step / self.count
-        self.m2 += step * (amount - self.mean)
+        self.merge(CustomerProfile(count=1, mean=amount))
 
     def merge(self, other: CustomerProfile) -> None:
         "Take in the amounts behind another profile (Chan, Golub, LeVeque 1979)."
@@ -347,22 +343,25 @@ def watch(frame: pd.DataFrame) -> Profiles:  # labelled payments in order of tim
 
 # %% ../../notebooks/11_fraud_data.ipynb #547dc248
 def _transactions(settings: Settings) -> list[str]:
-    return [f"""CREATE TABLE IF NOT EXISTS {settings.table("transactions")} (
-        transaction_id STRING, timestamp TIMESTAMP, customer_id STRING, amount DOUBLE, merchant STRING, location STRING,
-        merchant_category STRING, channel STRING, currency STRING, is_fraud BOOLEAN, scenario BIGINT) USING DELTA"""]
+    columns = ", ".join(f"{name} {kind.upper()}" for name, kind in _COLUMNS.items())
+    return [f"CREATE TABLE IF NOT EXISTS {settings.table('transactions')} ({columns}) USING DELTA"]
 
 
 FRAUD_MIGRATIONS = (Migration("fraud_001_transactions", _transactions),)
 
 # %% ../../notebooks/11_fraud_data.ipynb #9b53226c
-def load_history(workspace: Workspace, settings: Settings, frame: pd.DataFrame) -> int:  # rows added
+def load_history(workspace: Workspace, settings: Settings, frame: pd.DataFrame, chunk: int = 5000) -> int:  # rows added
     "Append labelled payments to the `transactions` table; those already there, by id, are left alone."
-    name = settings.table("transactions")
-    table = workspace.spark.table(name)
-    before = table.count()
-    new = workspace.spark.createDataFrame(frame).join(table.select("transaction_id"), "transaction_id", "left_anti")
-    new.select(table.columns).write.mode("append").saveAsTable(name)
-    return int(workspace.spark.table(name).count() - before)
+    table, schema = settings.table("transactions"), ", ".join(f"{name}: string" for name in _COLUMNS)
+    values = ", ".join(f"CAST(s.{name} AS {kind})" for name, kind in _COLUMNS.items())
+    merge = (f"MERGE INTO {table} AS t USING (SELECT inline(from_json(:rows, 'array<struct<{schema}>>'))) AS s "  # noqa: S608
+             f"ON t.transaction_id = s.transaction_id WHEN NOT MATCHED THEN INSERT ({', '.join(_COLUMNS)}) VALUES ({values})")
+    count = f"SELECT count(*) AS n FROM {table}"  # noqa: S608  # names from settings
+    before = workspace.sql(count)[0]["n"]
+    for start in range(0, len(frame), chunk):
+        rows = frame.iloc[start:start + chunk][list(_COLUMNS)]
+        workspace.execute(merge, rows=rows.to_json(orient="records", date_format="iso"))
+    return int(workspace.sql(count)[0]["n"] - before)
 
 # %% ../../notebooks/11_fraud_data.ipynb #c37c55f5
 _CUSTOMERS = """
