@@ -70,7 +70,7 @@ class Agent:
         self.name, self.config, self.services = name, config, services or Services()
         self.timeout: float = config.timeout_seconds or self.default_timeout
         self._span_name = f"invoke_agent {name}"
-        self._span_attributes = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": name}
+        self._span_attributes: dict[str, Any] = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": name}
 
     async def initialize(self) -> None:
         """Load what the first call should not have to wait for."""

@@ -182,8 +182,8 @@ class ConfigStore:
 
     def sync(self, folder: Path) -> dict[str, str]:  # file: `created`, `updated` or `unchanged`
         "Copy the files from the repository, once they have been checked together. Raises ConfigurationError."
-        texts = {name: _text(name, (folder / name).read_bytes()) for name in self.files if (folder / name).exists()}
-        parse_config(self._complete(texts, str(folder)), self.variables)
+        texts = self._files(folder)
+        parse_config(texts, self.variables)
         stored = dict(self._stored())
         for name, text in texts.items():
             if stored.get(name) != text:
@@ -192,18 +192,26 @@ class ConfigStore:
                 for name, text in texts.items()}
 
     def load(self) -> RuntimeConfig:
-        "The config as the volume has it now. Raises ConfigurationError."
-        self.current = parse_config(self._complete(dict(self._stored()), self.folder), self.variables)
+        "The config as the volume has it now. Raises ConfigurationError, or NotFound before the first `sync`."
+        texts = dict(self._stored())
+        if self.files[0] not in texts:
+            raise NotFound(f"{self.folder} has no {self.files[0]}: `sota-deploy setup` copies it from the repository")
+        self.current = parse_config(texts, self.variables)
         return self.current
+
+    def read(self, folder: Path) -> RuntimeConfig:
+        "The config as a folder of the repository has it. Raises ConfigurationError."
+        return parse_config(self._files(folder), self.variables)
 
     def reload(self) -> bool:  # whether it has changed
         "Load again. A broken file raises and leaves `current` as it was: the last known good."
         before = self.current
         return self.load() != before
 
-    def _complete(self, texts: dict[str, str], where: str) -> dict[str, str]:
+    def _files(self, folder: Path) -> dict[str, str]:
+        texts = {name: _text(name, (folder / name).read_bytes()) for name in self.files if (folder / name).exists()}
         if self.files[0] not in texts:
-            raise ConfigurationError(f"{where} has no {self.files[0]}: run the set-up, which syncs it from the repository")
+            raise ConfigurationError(f"{folder} has no {self.files[0]}")
         return texts
 
     def _stored(self) -> Iterator[tuple[str, str]]:

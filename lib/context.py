@@ -15,7 +15,9 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
+from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import FastAPI
@@ -24,7 +26,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from .agents import Services
 from .api import AppState, create_api
 from .config import ConfigStore, RuntimeConfig
-from .core import SotaError, Unavailable, run_blocking
+from .core import NotFound, SotaError, Unavailable, run_blocking
 from .router import AgentRouter
 from .settings import Settings
 from .telemetry import Telemetry
@@ -41,6 +43,9 @@ if TYPE_CHECKING:  # these pull in the SDK, the OpenAI client and numpy: importe
     from lib.workspace import Workspace
 
 # %% ../notebooks/17_app.ipynb #1596b591
+_log = logging.getLogger(__name__)
+
+
 class AppContext:
     """Everything the app is made of; each part is built once, on first use."""
 
@@ -56,6 +61,13 @@ class AppContext:
     def replace(self, **parts: Any) -> Self:
         """A fresh context with these parts in place of its own."""
         return type(self)(**({"settings": self.settings} | self._replaced | parts))
+
+    @cached_property
+    def folder(self) -> Path:
+        """The repository's `app` folder: config and prompts as they were released."""
+        import lib
+
+        return Path(lib.__file__).parent.parent / "app"
 
     @cached_property
     def workspace(self) -> Workspace:
@@ -78,8 +90,12 @@ class AppContext:
 
     @cached_property
     def config(self) -> RuntimeConfig:
-        """What the files in the `configs` volume say; read once."""
-        return self.config_store.load()
+        """What the files in the `configs` volume say, or the repository's before the first set-up; read once."""
+        try:
+            return self.config_store.load()
+        except NotFound as error:
+            _log.warning("%s; until then the repository's own config holds", error)
+            return self.config_store.read(self.folder / "config")
 
     @cached_property
     def telemetry(self) -> Telemetry:
@@ -112,9 +128,9 @@ class AppContext:
     @cached_property
     def prompts(self) -> PromptCache:
         """Prompt versions in memory, refreshed in the background."""
-        from lib.prompts import PromptCache
+        from lib.prompts import PromptCache, read_prompts
 
-        return PromptCache(self.prompt_store.load)
+        return PromptCache(self.prompt_store.load, read_prompts(self.folder / "prompts"))
 
     @cached_property
     def memory(self) -> MemoryStore:
@@ -141,7 +157,6 @@ class AppContext:
         return AgentRouter.from_config(self.config, self.services)
 
 # %% ../notebooks/17_app.ipynb #e0946ec8
-_log = logging.getLogger(__name__)
 _RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0)  # the last one repeats
 _DRAIN_SECONDS = 7  # requests in flight when SIGTERM comes; with the flush below the platform's 15 s
 _FLUSH_SECONDS = 4
@@ -289,10 +304,15 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
 def serve(context: AppContext, port: int | None = None) -> None:
     """Serve until SIGTERM or Ctrl-C. Raises the SotaError that made the app impossible."""
     settings = context.settings
-    host, port = "0.0.0.0" if settings.in_app else "127.0.0.1", settings.app_port if port is None else port  # noqa: S104 - the App proxy comes from outside
+    # The proxy of a real App comes from outside the container; that of a local workspace, from this machine.
+    outside = settings.in_app and urlsplit(settings.host or "").hostname not in _LOOPBACK
+    host, port = "0.0.0.0" if outside else "127.0.0.1", settings.app_port if port is None else port  # noqa: S104
     listener = _listen(host, port)
 
     def give_up() -> None:

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import httpx
 import yaml
@@ -254,7 +254,8 @@ class AppDeployment:
         wanted = apps.AppDeployment(source_code_path=self.folder, mode=mode)
         running = (apps.AppDeploymentState.IN_PROGRESS, None)
         with translate(f"deploying app {app.name}"):
-            deployment_id = self.client.apps.deploy(app.name, wanted).response.deployment_id or ""
+            started = cast(apps.AppDeployment, self.client.apps.deploy(app.name, wanted).response)
+            deployment_id = started.deployment_id or ""
             done = _until(
                 lambda: self.client.apps.get_deployment(app.name, deployment_id),
                 lambda found: _state(found) not in running,

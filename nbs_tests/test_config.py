@@ -113,8 +113,10 @@ def test_nothing_is_synced_unless_all_files_are_valid_together(settings: Setting
     store = ConfigStore(Workspace(settings), settings)
     with pytest.raises(ConfigurationError, match=r"has no sota_config\.yaml"):
         store.sync(tmp_path)
-    with pytest.raises(ConfigurationError, match=r"has no sota_config\.yaml"):
+    with pytest.raises(NotFound, match=r"has no sota_config\.yaml: `sota-deploy setup`"):
         store.load()
+    (tmp_path / "sota_config.yaml").write_text("serving: {retries: 2}")
+    assert store.read(tmp_path).serving.retries == 2
     (tmp_path / "sota_config.yaml").write_text("serving: {retries: 1}")
     (tmp_path / "sota_config.prod.yaml").write_text("serving: {retries: many}")
     with pytest.raises(ConfigurationError, match=r"sota_config\.prod\.yaml: serving\.retries"):

@@ -5,9 +5,9 @@ from typing import Any
 
 import sqlglot
 from sqlglot import expressions as exp
+from sqlglot import tokens
 from sqlglot.dialects.dialect import Dialect
 from sqlglot.errors import SqlglotError
-from sqlglot.tokens import Tokenizer
 
 from local_workspace.errors import BadRequest
 from local_workspace.vector_search.columns import Columns, ColumnType, element_type
@@ -23,7 +23,7 @@ ALLOWED_SQL = (
 class _LanceSql(Dialect):
     """The SQL of LanceDB's filters: names in backticks."""
 
-    class Tokenizer(Tokenizer):
+    class Tokenizer(tokens.Tokenizer):
         IDENTIFIERS = ["`"]  # noqa: RUF012 - sqlglot's way
 
 
