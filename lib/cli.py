@@ -177,7 +177,10 @@ _ROOT = Path(".local_workspace")
 
 
 def _context() -> AppContext:
-    return AppContext(load_settings())
+    """The target's context, once its workspace has answered. Raises Unavailable or PermissionDenied at once."""
+    context = AppContext(load_settings())
+    context.workspace.check()
+    return context
 
 
 @cli.command()
@@ -226,10 +229,13 @@ async def _verify(context: AppContext, url: str) -> bool:
     from lib.verify import Verification
 
     passed = True
-    async for check in Verification(context, url or app_url(context)).run():
-        passed = passed and check.passed
-        mark = "[green]passed[/]" if check.passed else "[red]FAILED[/]"
-        _console.print(f"{mark} {check.name:24} {check.seconds:6.2f} s  {check.detail}", highlight=False, soft_wrap=True)
+    try:
+        async for check in Verification(context, url or app_url(context)).run():
+            passed = passed and check.passed
+            mark = "[green]passed[/]" if check.passed else "[red]FAILED[/]"
+            _console.print(f"{mark} {check.name:24} {check.seconds:6.2f} s  {check.detail}", highlight=False, soft_wrap=True)
+    finally:
+        await context.serving.aclose()
     return passed
 
 
@@ -237,7 +243,7 @@ async def _verify(context: AppContext, url: str) -> bool:
 def serve(port: Annotated[int | None, typer.Option(help="default: DATABRICKS_APP_PORT, else 8000")] = None) -> None:
     """Serve the agents here, as the app does."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
-    serve_app(_context(), port)
+    serve_app(AppContext(load_settings()), port)
 
 
 @cli.command()
@@ -275,6 +281,7 @@ def _local_workspace(settings: Settings, root: Path, keep: bool) -> Iterator[Set
     except BaseException:
         weights.terminate()
         keep = False
+        _console.print("stopping the workspace …")
         raise
     finally:
         if not (running or keep):

@@ -152,20 +152,19 @@ def landed(
     """What these decisions left in Delta, counted by SQL."""
     table, sql = context.settings.table, context.workspace.sql
     traces = ",".join(found["trace_id"] for found in decisions)
-    subjects = ",".join(found["transaction_id"] for found in decisions)
     spans = f"""SELECT count(*) AS n, count(DISTINCT trace_id) AS traces FROM {table("otel_spans")}
                 WHERE array_contains(split(:traces, ','), trace_id)"""  # noqa: S608 - a name from Settings
     stored = f"""SELECT count(*) AS n FROM {table("decisions")}
                  WHERE array_contains(split(:traces, ','), trace_id)"""  # noqa: S608 - a name from Settings
-    memories = f"""SELECT count(*) AS n FROM {table("memory")}
-                   WHERE array_contains(split(:subjects, ','), subject_id)"""  # noqa: S608 - a name from Settings
+    memories = f"""SELECT count(*) AS n FROM {table("memory")} m JOIN {table("decisions")} d ON m.memory_id = d.decision_id
+                   WHERE array_contains(split(:traces, ','), d.trace_id)"""  # noqa: S608 - names from Settings
     end = time.monotonic() + _TELEMETRY_SECONDS
     while (row := sql(spans, traces=traces)[0])["traces"] < len(decisions) and time.monotonic() < end:
         time.sleep(0.5)
     return {
         "spans": row["n"],
         "decisions": sql(stored, traces=traces)[0]["n"],
-        "memories": sql(memories, subjects=subjects)[0]["n"],
+        "memories": sql(memories, traces=traces)[0]["n"],
     }
 
 # %% ../../notebooks/27_demo.ipynb #a5206dc6
