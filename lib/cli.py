@@ -167,8 +167,13 @@ def _tail(path: Path) -> str:
     return lines[-1] if lines else f"see {path}"
 
 # %% ../notebooks/26_cli.ipynb #519a6d8e
-cli = typer.Typer(help="Set up, deploy, check and try agents on Databricks, or on this machine.", no_args_is_help=True,
-                  pretty_exceptions_enable=False, add_completion=False)
+cli = typer.Typer(
+    name="sota-deploy",
+    help="Set up, deploy, check and try agents on Databricks, or on this machine.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
 local = typer.Typer(help="A Databricks workspace on this machine.", no_args_is_help=True)
 cli.add_typer(local, name="local")
 _console = Console()
@@ -355,5 +360,5 @@ def _fail(message: str, code: int) -> None:
     sys.exit(code)
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and "__file__" in globals():  # `python -m lib.cli`, not the notebook this is written in
     main()

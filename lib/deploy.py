@@ -202,7 +202,11 @@ class AppDeployment:
         running = app.app_status and app.app_status.state is apps.ApplicationState.RUNNING
         return bool(active and running and active.source_code_path == self.folder)
 
-    def apply(self, report: Report = lambda _: None) -> str:
+    def apply(
+        self,
+        report: Report = lambda _: None,
+        restart: bool = False,  # also when it runs already: an app reads its config and tables at start
+    ) -> str:
         """Bring the plan about, wait until the app is ready, and give its URL."""
         actions = {step.kind: step.action for step in self.plan()}
         if actions["release"] != "none":
@@ -212,7 +216,7 @@ class AppDeployment:
         report(f"app object: {actions['app']}")
         if app.service_principal_client_id:
             self.context.catalog.grant(app.service_principal_client_id)
-        if actions["deployment"] != "none":
+        if restart or actions["deployment"] != "none":
             self._deploy(app)
             report("deployment")
         url = app.url or ""

@@ -62,12 +62,13 @@ class Verification:
             yield await _check("health", self._health())
             yield await _check("ready", self._ready())
             echo = secrets.token_hex(16)
-            yield await _check("execute echo", self._echo(echo))
+            answered = await _check("execute echo", self._echo(echo))
+            yield answered
             traces = []
             for name, example in await self._examples():
                 traces.append(secrets.token_hex(16))
                 yield await _check(f"execute {name}", self._example(name, example, traces[-1]))
-            yield await _check("telemetry", self._telemetry(echo))
+            yield await _check("telemetry", self._telemetry(echo if answered.passed else None))
             yield await _check("memory", self._memory(traces))
 
     async def _get(self, path: str) -> dict[str, Any]:
@@ -110,7 +111,8 @@ class Verification:
         metadata = (await self._execute(name, data, trace_id))["metadata"]
         return f"{metadata['latency_ms']:.0f} ms, {metadata['model'] or 'no model'}{', degraded' * metadata['degraded']}"
 
-    async def _telemetry(self, trace_id: str) -> str:
+    async def _telemetry(self, trace_id: str | None) -> str:
+        _expect(trace_id, "nothing was executed that could have left a span")
         statement = f"SELECT count(*) AS n FROM {self.settings.table('otel_spans')} WHERE trace_id = :trace_id"  # noqa: S608 - a name from Settings
         end = time.monotonic() + _TELEMETRY_SECONDS
         while True:

@@ -265,9 +265,10 @@ def run(
         with Progress(*columns, console=console) as progress:
             phases = _Phases(progress)
             with phases.phase("Set up", 8) as step:
-                setup(context, repository() / "app", step, lambda: _tell(context, history, step))
+                news: list[int] = []
+                setup(context, repository() / "app", step, lambda: news.append(_tell(context, history, step)))
             with phases.phase("Deploy the app") as step:
-                url = AppDeployment(context, repository()).apply(step)
+                url = AppDeployment(context, repository()).apply(step, restart=any(news))
             with phases.phase(f"Decide {len(payments)} payments", len(payments)) as step:
                 decisions = asyncio.run(_send(context, url, payments, step))
             with phases.phase("Count in Delta"):
@@ -289,8 +290,8 @@ def _payments(path: Path | None) -> tuple[pd.DataFrame, list[Transaction], dict[
     return split_history(world)[0], payments, labels
 
 
-def _tell(context: AppContext, history: pd.DataFrame, step: Callable[[str], None]) -> None:
-    """The example's own tables and memories, with the past in them."""
+def _tell(context: AppContext, history: pd.DataFrame, step: Callable[[str], None]) -> int:
+    """The example's own tables and memories, with the past in them; how many payments were new."""
     context.catalog.migrate(FRAUD_MIGRATIONS)
     try:
         rows = load_history(context.workspace, context.settings, history)
@@ -299,6 +300,7 @@ def _tell(context: AppContext, history: pd.DataFrame, step: Callable[[str], None
     step(f"{rows} past payments")
     cases = asyncio.run(_remember(context, past_cases(history)))
     step(f"{cases} past cases")
+    return rows
 
 
 async def _remember(context: AppContext, cases: list[Memory]) -> int:
