@@ -38,7 +38,7 @@ export: $(VENV)/.dev  ## write lib from the notebooks
 
 lint: $(VENV)/.dev  ## ruff and the type checker
 	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check app bench jobs local_workspace nbs_tests
+	@$(BIN)/ruff format --check app bench local_workspace nbs_tests
 	@$(BIN)/mypy
 
 format: $(VENV)/.dev  ## let ruff write what it can
