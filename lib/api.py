@@ -9,13 +9,12 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.routing import APIRoute
+from fastapi import FastAPI, Request, Response
 from fastapi.telemetry import TelemetryConfig
 from opentelemetry import context as otel_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -105,8 +104,14 @@ def _request_id(given: bytes | None) -> str:
 class _Edge:
     """Request id, size limit, request clock and error shape around the whole application."""
 
-    def __init__(self, app: ASGIApp, state: AppState, seconds: Histogram):
-        self.app, self.state, self.seconds = app, state, seconds
+    def __init__(
+        self,
+        app: ASGIApp,
+        state: AppState,
+        seconds: Histogram,
+        posts: dict[str, Callable[[Request], Awaitable[Response]]],  # by path: answered here, without the framework
+    ):
+        self.app, self.state, self.seconds, self.posts = app, state, seconds, posts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -136,7 +141,11 @@ class _Edge:
             if int(headers.get(b"content-length", b"0")) > limit:
                 seen = limit + 1
                 raise _TooLarge(f"the body is larger than {limit:,} bytes", field="body")
-            await self.app(scope, limited, named)
+            if scope["method"] == "POST" and (answer := self.posts.get(scope["path"])):
+                response = await answer(Request(scope, limited))
+                await response(scope, limited, named)
+            else:
+                await self.app(scope, limited, named)
         except Exception as error:  # the process boundary: every error leaves as one JSON shape
             if status:
                 raise
@@ -146,12 +155,11 @@ class _Edge:
             else:
                 await response(scope, receive, named)
         finally:
-            self.seconds.labels(_route(scope), str(status)).observe(time.perf_counter() - start)
+            self.seconds.labels(self._route(scope), str(status)).observe(time.perf_counter() - start)
 
-
-def _route(scope: Scope) -> str:
-    """The path of the route that matched; `unknown` for the rest, so that a scanner cannot fill the metrics."""
-    return getattr(scope.get("route"), "path", "unknown")
+    def _route(self, scope: Scope) -> str:
+        """The path of the route that matched; `unknown` for the rest, so that a scanner cannot fill the metrics."""
+        return scope["path"] if scope["path"] in self.posts else getattr(scope.get("route"), "path", "unknown")
 
 
 async def _answer_and_drain(response: Response, receive: Receive, send: Send) -> None:
@@ -216,13 +224,6 @@ def _caller_context(traceparent: str | None) -> Iterator[None]:
         otel_context.detach(token)
 
 # %% ../notebooks/14_api.ipynb #d14f91b6
-class _DirectRoute(APIRoute):
-    """Hands the request itself to its endpoint."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        return self.endpoint
-
-
 _BODY_SCHEMA = {
     "requestBody": {
         "required": True,
@@ -252,15 +253,12 @@ def create_api(
     Gauge("sota_ready", "1 when requests can be executed", registry=metrics).set_function(lambda: state.ready)
 
     app = FastAPI(title="SOTA agents", version=__version__, lifespan=lifespan, telemetry=_NO_STOCK_SPANS)
-    app.add_middleware(_Edge, state=state, seconds=seconds)
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:
         kind = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
         message = f"{error.detail}: {request.method} {request.url.path}"
         return _refusal(error.status_code, kind, message, request.scope["request_id"])
-
-    direct = APIRouter(route_class=_DirectRoute)
 
     async def execute(request: Request) -> Response:
         """Call one agent."""
@@ -278,9 +276,10 @@ def create_api(
                 agent_seconds.labels(call.agent_name, outcome).observe(time.perf_counter() - start)
         return Response(_output.dump_json(output), media_type="application/json")
 
-    for path in ("/execute", "/api/execute"):
-        direct.add_api_route(path, execute, methods=["POST"], response_model=AgentOutput, openapi_extra=_BODY_SCHEMA)
-    app.include_router(direct)
+    paths = ("/execute", "/api/execute")
+    app.add_middleware(_Edge, state=state, seconds=seconds, posts=dict.fromkeys(paths, execute))
+    for path in paths:
+        app.add_api_route(path, execute, methods=["POST"], response_model=AgentOutput, openapi_extra=_BODY_SCHEMA)
 
     @app.get("/health")
     async def health() -> Response:
