@@ -10,7 +10,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from local_workspace.tests.test_apps import deploy, eventually
+from local_workspace.tests.small_app import deploy, eventually
 
 APP = textwrap.dedent("""
     import asyncio, hashlib, os
