@@ -33,8 +33,8 @@ from .core import AlreadyExists, ConfigurationError, InvalidInput, NotFound, Sot
 from .settings import Settings, load_settings
 
 # %% auto #0
-__all__ = ['cli', 'local', 'LocalAddress', 'LocalServer', 'setup', 'plan', 'apply', 'verify', 'serve', 'demo', 'start', 'stop',
-           'status', 'env', 'main']
+__all__ = ['cli', 'local', 'LocalAddress', 'LocalServer', 'setup', 'plan', 'apply', 'stage', 'verify', 'serve', 'demo', 'start',
+           'stop', 'status', 'env', 'main']
 
 # %% ../notebooks/26_cli.ipynb #3d23760c
 _START_SECONDS = 60
@@ -218,6 +218,16 @@ def apply() -> None:
     context = _context()
     bring_about(context, repository() / "app", _say)
     AppDeployment(context, repository()).apply(_say)
+
+
+@cli.command()
+def stage(folder: Annotated[Path, typer.Argument(help="where to; empty, or an earlier release")]) -> None:
+    """Write what `apply` would upload into a folder, for `databricks bundle deploy`."""
+    from lib.deploy import Release, repository
+
+    release = Release.build(repository(), load_settings())
+    release.write(folder)
+    _say(f"release {release.id} in {folder}")
 
 
 @cli.command()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ from databricks.sdk.service.workspace import ImportFormat
 
 from .catalog import Step
 from .context import AppContext
-from .core import ConfigurationError, NotFound, Unavailable
+from .core import AlreadyExists, ConfigurationError, NotFound, Unavailable
 from .serving import EndpointSpec
 from .settings import Settings, load_settings
 from .workspace import translate
@@ -113,6 +114,16 @@ class Release:
         files["app.yaml"] = yaml.safe_dump(manifest, sort_keys=False).encode()
         files["requirements.txt"] = (root / "app/requirements.txt").read_bytes()
         return cls(files)
+
+    def write(self, folder: Path) -> None:
+        """The files in an empty folder, or in place of an earlier release. Raises AlreadyExists for any other."""
+        if folder.exists() and any(folder.iterdir()) and not (folder / "app.yaml").exists():
+            raise AlreadyExists(f"{folder} holds something that is not a release: name an empty folder")
+        shutil.rmtree(folder, ignore_errors=True)
+        for name, content in self.files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
 
 # %% ../notebooks/18_deploy.ipynb #2b3e160e
 _T = TypeVar("_T")

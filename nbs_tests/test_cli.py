@@ -118,3 +118,19 @@ def test_an_error_is_told_without_a_traceback(arguments: list[str], environment:
 def test_help_names_every_command():
     shown = sota("--help").stdout
     assert all(name in shown for name in ("demo", "serve", "local", "setup", "plan", "apply", "verify"))
+
+
+def test_a_release_is_staged_for_the_bundle_and_nothing_else_is_overwritten(tmp_path: Path):
+    folder = tmp_path / "app"
+    for _ in range(2):  # the second time in place of the first
+        told = sota("stage", str(folder), SOTA_TARGET="dev")
+        assert told.returncode == 0, told.stderr
+    assert {"app.yaml", "requirements.txt", "settings.ini", "app/main.py", "lib/context.py"} <= {
+        str(path.relative_to(folder)) for path in folder.rglob("*")
+    }
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    refused = sota("stage", str(tmp_path / "mine"))
+    assert refused.returncode == 1
+    assert "holds something that is not a release" in refused.stderr
+    assert (tmp_path / "mine" / "thesis.txt").exists()

@@ -19,19 +19,18 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from ..context import AppContext
-from ..core import Unavailable, run_blocking
+from ..core import Unavailable
 from ..deploy import AppDeployment, repository, setup
-from .agents import assess, describe_case
 from .data import FRAUD_MIGRATIONS, Transaction, demo_transactions, load_history, read_transactions
-from .data import simulate, split_history, to_transactions, watch
-from ..memory import Memory
+from .data import simulate, split_history, watch
+from .graph import seed_memory
 from ..settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['decide', 'decisions_table', 'judge', 'past_cases', 'landed', 'summary', 'run']
+__all__ = ['decide', 'decisions_table', 'judge', 'landed', 'summary', 'run']
 
 # %% ../../notebooks/27_demo.ipynb #aa485a1c
 _AGENT = "fraud_case"
@@ -118,29 +117,6 @@ def judge(
         "recall": float(recall_score(labels, flagged, zero_division=0.0)),
     }
 
-# %% ../../notebooks/27_demo.ipynb #0c4e2473
-def past_cases(
-    history: pd.DataFrame,  # labelled payments in order of time
-    n: int = 60,
-) -> list[Memory]:
-    """The latest closed cases, half of them fraud, as memories."""
-    import pandas as pd
-
-    profiles = watch(history)
-    closed = pd.concat([history[history.is_fraud].tail(n // 2), history[~history.is_fraud].tail(n - n // 2)])
-    outcomes = ["fraud" if is_fraud else "genuine" for is_fraud in closed.is_fraud]
-    return [
-        Memory(
-            agent_name=_AGENT,
-            content=describe_case(payment, assess(payment, profiles).reasons),
-            subject_id=payment.transaction_id,
-            data={"source": "history"},
-            outcome=outcome,
-            memory_id=f"history-{payment.transaction_id}",
-        )
-        for payment, outcome in zip(to_transactions(closed), outcomes, strict=True)
-    ]
-
 # %% ../../notebooks/27_demo.ipynb #2fed9879
 _TELEMETRY_SECONDS = 30.0
 
@@ -211,16 +187,17 @@ def _show(
     rows: dict[str, int],
     labels: dict[str, bool],
 ) -> dict[str, float | None] | None:
-    """Print everything; the figures when every payment has a label."""
+    """Print everything; the figures of the payments whose label is known, if any."""
     console.print(decisions_table(payments, decisions))
     for why in sorted({found["reason"] for found in decisions if found["degraded"]}):
         console.print(f"degraded: {why}")
     figures = None
-    if labels and len(labels) == len(payments):
-        figures = judge([labels[payment.transaction_id] for payment in payments], decisions)
+    if labels:
+        judged = [found for found in decisions if found["transaction_id"] in labels]
+        figures = judge([labels[found["transaction_id"]] for found in judged], judged)
         auc = "undefined, all labels are the same" if figures["auc"] is None else f"{figures['auc']:.2f}"
         console.print(
-            f"against {sum(labels.values())} frauds in {len(labels)} payments: ROC AUC {auc}, "
+            f"against {sum(labels.values())} frauds in {len(labels)} labelled payments: ROC AUC {auc}, "
             f"precision {figures['precision']:.2f}, recall {figures['recall']:.2f} (flagged: review or block)"
         )
     tables = {"spans": "otel_spans", "decisions": "decisions", "memories": "memory"}
@@ -293,23 +270,17 @@ def _payments(path: Path | None) -> tuple[pd.DataFrame, list[Transaction], dict[
 def _tell(context: AppContext, history: pd.DataFrame, step: Callable[[str], None]) -> int:
     """The example's own tables and memories, with the past in them; how many payments were new."""
     context.catalog.migrate(FRAUD_MIGRATIONS)
-    try:
-        rows = load_history(context.workspace, context.settings, history)
-    finally:
-        context.workspace.spark.stop()  # at exit the session would look for a workspace that may be gone by then
+    rows = load_history(context.workspace, context.settings, history)
     step(f"{rows} past payments")
-    cases = asyncio.run(_remember(context, past_cases(history)))
+    cases = asyncio.run(_remember(context, history))
     step(f"{cases} past cases")
     return rows
 
 
-async def _remember(context: AppContext, cases: list[Memory]) -> int:
-    """Store the cases that are not there yet; how many."""
-    statement = f"SELECT memory_id FROM {context.settings.table('memory')} WHERE array_contains(split(:ids, ','), memory_id)"  # noqa: S608 - a name from Settings
-    ids = ",".join(case.memory_id for case in cases)
-    there = {row["memory_id"] for row in await run_blocking(context.workspace.sql, statement, ids=ids)}
+async def _remember(context: AppContext, history: pd.DataFrame) -> int:
+    """Cases to compare with; how many."""
     try:
-        return await context.memory.store_many(case for case in cases if case.memory_id not in there)
+        return await seed_memory(context.memory, watch(history), history)
     finally:
         await context.serving.aclose()
 
