@@ -16,9 +16,14 @@ class Figure:
 
     def row(self) -> str:
         """The figure as a line of a Markdown table."""
-        against = f"{self.baseline:.3g} {self.unit} ({self.baseline_name})" if self.baseline is not None else ""
+        against = f"{_number(self.baseline)} {self.unit} ({self.baseline_name})" if self.baseline is not None else ""
         ratio = f"{self.value / self.baseline:.2f}" if self.baseline else ""
-        return f"| {self.name} | {self.value:.3g} {self.unit} | {self.aim} | {against} | {ratio} |"
+        return f"| {self.name} | {_number(self.value)} {self.unit} | {self.aim} | {against} | {ratio} |"
+
+
+def _number(value: float) -> str:
+    """Three digits, or whole thousands in full."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def table(figures: list[Figure]) -> str:
