@@ -1,11 +1,14 @@
 """`python -m local_workspace serve`: run a workspace in the foreground."""
 
+import fcntl
 import json
+import os
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 import uvicorn
@@ -24,6 +27,33 @@ cli = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=F
 @cli.callback()
 def _main() -> None:
     """A Databricks workspace on this machine."""
+
+
+LOCK_SECONDS = 3
+"""A predecessor that was told to stop or was killed may need a moment to be gone."""
+
+
+def _hold(config: Config) -> TextIO:
+    """The root's lock file, locked while this process lives: two workspaces on one state would spoil it."""
+    try:
+        lock = (config.folder() / "lock").open("a+")
+    except OSError as error:
+        raise SystemExit(f"--root {config.root} cannot be used: {error.strerror}") from None
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                lock.seek(0)
+                pid = lock.read().strip()
+                raise SystemExit(f"--root {config.root} is served already, by process {pid}") from None
+            time.sleep(0.05)
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    return lock
 
 
 def _listen(config: Config) -> socket.socket:
@@ -46,7 +76,9 @@ ROOT = Path(".local_workspace")
 
 @cli.command()
 def serve(
-    port: Annotated[int, typer.Option(help="port of the REST API on 127.0.0.1; 0: a free one, kept for this root")] = 0,
+    port: Annotated[
+        int, typer.Option(help="port of the REST API on 127.0.0.1; 0: a free one, kept for this root", min=0, max=65535)
+    ] = 0,
     root: Root = ROOT,
 ) -> None:
     """Serve until SIGTERM. Prints one JSON line with host, token, spark_remote and zerobus when ready."""
@@ -55,6 +87,7 @@ def serve(
         choose(config.model, read_manifest())
     except WeightsError as error:
         raise SystemExit(str(error)) from None
+    lock = _hold(config)
     listener = _listen(config)
     # uvicorn raises the signal again once it has shut down: that is a clean exit.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -68,7 +101,8 @@ def serve(
                 sys.stdout.flush()
 
     server = Server(uvicorn.Config(create_app(ws), log_level="warning", access_log=False, timeout_graceful_shutdown=5))
-    server.run(sockets=[listener])
+    with lock:
+        server.run(sockets=[listener])
 
 
 @cli.command()
