@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -81,23 +82,20 @@ _COLOURS = {"approve": "green", "review": "yellow", "block": "red"}
 
 
 def decisions_table(transactions: Sequence[Transaction], decisions: Sequence[dict[str, Any]]) -> Table:
-    """One row per decision."""
-    table = Table("payment", "amount", "decision", "risk", "fraud", "narrative", "similar", "prompt", "model", "ms", "trace")
+    """One row per decision, a few lines high: it is read in a terminal of 80 columns as well."""
+    table = Table("payment", "decision", "scores", "narrative and similar past cases", "made by", show_lines=True)
     for transaction, found in zip(transactions, decisions, strict=True):
         action = found["recommended_action"]
-        score = found["fraud_score"]
+        score = "-" if found["fraud_score"] is None else f"{found['fraud_score']:.2f}"
+        degraded = "\n(degraded)" if found["degraded"] else ""
+        similar = ", ".join(str(case["subject_id"]) for case in found["similar_cases"])
+        made_by = (found["model"], found["prompt"], f"{found['latency_ms']:,.0f} ms", found["trace_id"][:8])
         table.add_row(
-            found["transaction_id"],
-            f"{transaction.amount:,.2f}",
-            f"[{_COLOURS[action]}]{action}[/]{' (degraded)' * found['degraded']}",
-            f"{found['risk_score']:.2f}",
-            "-" if score is None else f"{score:.2f}",
-            found["narrative"],
-            ", ".join(str(case["subject_id"]) for case in found["similar_cases"]) or "-",
-            found["prompt"] or "-",
-            found["model"] or "-",
-            f"{found['latency_ms']:,.0f}",
-            found["trace_id"][:8],
+            f"{escape(found['transaction_id'])}\n{transaction.amount:,.2f}",
+            f"[{_COLOURS[action]}]{action}[/]{degraded}",
+            f"risk  {found['risk_score']:.2f}\nfraud {score}",
+            escape(found["narrative"]) + (f"\n[dim]like {escape(similar)}[/]" if similar else ""),
+            "\n".join(escape(part) for part in made_by if part),
         )
     return table
 
@@ -203,7 +201,7 @@ def _show(
     tables = {"spans": "otel_spans", "decisions": "decisions", "memories": "memory"}
     told = ", ".join(f"{rows[name]} {name} in {context.settings.table(table)}" for name, table in tables.items())
     console.print(f"in Delta: {told}")
-    console.print(f"workspace: {context.workspace.client.config.host}  app: {url}  (/docs, /health, /metrics)")
+    console.print(f"workspace: {context.workspace.client.config.host}  app: {url}  (/agents, /health, /metrics)")
     return figures
 
 # %% ../../notebooks/27_demo.ipynb #da42b733
