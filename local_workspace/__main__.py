@@ -100,6 +100,10 @@ def serve(
                 sys.stdout.write(json.dumps(ws.address()) + "\n")
                 sys.stdout.flush()
 
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            await ws.apps.stop()  # while the workspace still answers: apps send their last telemetry on the way out
+            await super().shutdown(sockets)
+
     server = Server(uvicorn.Config(create_app(ws), log_level="warning", access_log=False, timeout_graceful_shutdown=5))
     with lock:
         server.run(sockets=[listener])

@@ -140,10 +140,10 @@ class LocalWorkspace:
 
     async def stop(self) -> None:
         """Stop every child process and close the state."""
+        await self.apps.stop()
         await self.spark.stop()
         await self.statements.stop()
         await self.lake.stop()
-        await self.apps.stop()
         await self.serving.stop()
         await self.vectors.stop()
         self.state.close()

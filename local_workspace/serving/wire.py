@@ -3,7 +3,17 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
 
 from local_workspace.errors import BadRequest, NotImplementedHere
 
@@ -179,6 +189,18 @@ Probability = Annotated[StrictFloat, Field(ge=0, le=1)]
 Penalty = Annotated[StrictFloat, Field(ge=-2, le=2)]
 
 
+def _with_its_schema(wanted: dict[str, Any]) -> dict[str, Any]:
+    described = wanted.get("json_schema")
+    if wanted.get("type") == "json_schema" and not (
+        isinstance(described, dict) and isinstance(described.get("schema"), dict)
+    ):
+        raise ValueError("type json_schema needs the schema as json_schema.schema, an object")
+    return wanted
+
+
+ResponseFormat = Annotated[dict[str, Any], AfterValidator(_with_its_schema)]
+
+
 class ChatRequest(_Body):
     """A chat task's request."""
 
@@ -195,7 +217,7 @@ class ChatRequest(_Body):
     presence_penalty: Penalty | None = None
     logprobs: StrictBool | None = None
     top_logprobs: StrictInt | None = Field(None, ge=0, le=20)
-    response_format: dict[str, Any] | None = None
+    response_format: ResponseFormat | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: StrictStr | dict[str, Any] | None = None
     parallel_tool_calls: StrictBool | None = None

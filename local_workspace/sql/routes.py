@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any, Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from local_workspace.context import LocalWorkspace
@@ -127,7 +127,7 @@ def router(ws: LocalWorkspace) -> APIRouter:
         return json.dumps(shown)[:-1].encode() + b',"data_array":' + rows + b"}"
 
     @api.post(STATEMENTS)
-    async def execute(body: NewStatement) -> Response:
+    async def execute(body: NewStatement, request: Request) -> Response:
         known_warehouse(body.warehouse_id)
         seconds = body.seconds()
         statement_id = statements.submit(
@@ -135,6 +135,7 @@ def router(ws: LocalWorkspace) -> APIRouter:
                 "sql": body.statement,
                 "catalog": (body.catalog or "main").lower(),
                 "schema_name": (body.schema_name or "default").lower(),
+                "user": request.state.principal.name,
                 "parameters": [parameter.model_dump() for parameter in body.parameters],
                 "row_limit": body.row_limit,
                 "byte_limit": body.byte_limit,

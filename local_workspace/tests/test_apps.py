@@ -42,6 +42,7 @@ from databricks.sdk.service.apps import (
     ComputeState,
     EnvVar,
 )
+from databricks.sdk.service.catalog import VolumeType
 
 from local_workspace.tests.conftest import start_workspace
 from local_workspace.tests.small_app import HOME, SERVER, deploy, eventually, upload
@@ -335,6 +336,25 @@ def test_what_cannot_be_deployed(workspace):
         client.apps.deploy("no-such-app", AppDeployment(source_code_path="/Shared"))
     with pytest.raises(NotFound):
         client.apps.get_deployment("idle", "none")
+
+
+def test_an_app_on_its_way_out_still_finds_its_workspace(tmp_path):
+    farewell = textwrap.dedent("""
+        import signal
+        from databricks.sdk import WorkspaceClient
+
+        def leave(*_):
+            WorkspaceClient().files.upload("/Volumes/main/default/last/words", b"bye")
+            sys.exit(0)
+
+        signal.signal(signal.SIGTERM, leave)
+        print("serving version",""")
+    with start_workspace(tmp_path) as first:
+        client = first.client
+        client.volumes.create("main", "default", "last", VolumeType.MANAGED)
+        deploy(client, "leaving", app_py=SERVER.replace('print("serving version",', farewell))
+    with start_workspace(tmp_path) as second:
+        assert second.client.files.download("/Volumes/main/default/last/words").contents.read() == b"bye"
 
 
 def test_an_update_replaces_what_the_user_set(workspace):

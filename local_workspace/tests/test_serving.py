@@ -230,6 +230,12 @@ def test_traffic_is_split_by_shares_and_moved_by_an_update(workspace, chat):
         ("chat", {"messages": HELLO, "temperature": 9}, "temperature"),
         ("chat", {"messages": HELLO, "id_slot": 1}, "id_slot"),
         ("chat", {"messages": HELLO, "response_format": {"type": "nope"}}, "response_format"),
+        ("chat", {"messages": HELLO, "response_format": {"type": "json_schema"}}, "json_schema.schema"),
+        (
+            "chat",
+            {"messages": HELLO, "response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
+            "schema",
+        ),
         ("chat", {"messages": [{"role": "user", "content": "word " * 40_000}]}, "context"),
         ("embeddings", {"messages": HELLO}, "input.*messages"),
         ("embeddings", {"input": []}, "input"),

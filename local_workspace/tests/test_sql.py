@@ -381,3 +381,11 @@ def test_acknowledged_rows_outlive_a_killed_engine_and_workspace(tmp_path):
         assert lost.state is StatementState.FAILED
         assert "restarted" in lost.error.message
         assert sorted(rows(second, "SELECT id FROM main.default.kept")) == sorted(read.result.data_array)
+
+
+def test_a_statement_knows_who_asks_and_where(workspace, schema):
+    columns = "current_user(), current_catalog(), current_schema(), `current_user`, t.user"
+    asked = f"SELECT {columns} FROM (SELECT 1 AS `current_user`, 2 AS user) t"
+    assert rows(workspace, asked, schema="sql_tests") == [
+        [workspace.client.current_user.me().user_name, "main", "sql_tests", "1", "2"]
+    ]

@@ -38,6 +38,7 @@ class StatementRequest(BaseModel):
     sql: str
     catalog: str
     schema_name: str
+    user: str
     parameters: list[dict[str, Any]]
     folder: Path
     row_limit: int | None
@@ -65,7 +66,7 @@ def create_app(lake: Lake) -> FastAPI:
     def statements(body: StatementRequest) -> dict:
         # The folder tells the workspace, should this process die, that the statement was begun.
         body.folder.mkdir(parents=True)
-        statement = Statement(body.sql, body.catalog, body.schema_name, body.parameters)
+        statement = Statement(body.sql, body.catalog, body.schema_name, body.user, body.parameters)
         running[body.id] = statement
         try:
             return write_chunks(run(lake, statement), body.folder, body.row_limit, body.byte_limit)

@@ -1,4 +1,4 @@
-"""Named parameters of a statement, put in as typed literals.
+"""Named parameters of a statement, and what it can ask about its caller, put in as typed literals.
 
 Sail takes arguments for queries only, not for INSERT, UPDATE, DELETE and MERGE. The markers are found by the
 tokenizer, so that nothing inside strings, comments or `col:path` is touched.
@@ -61,6 +61,18 @@ def markers(sql: str, tokens: Sequence[Token]) -> list[tuple[int, int, str]]:
 def paths(sql: str, tokens: Sequence[Token]) -> bool:
     """Whether the statement has the path syntax `col:path`."""
     return any(path for _colon, _after, path in _colons(sql, tokens))
+
+
+def placed(sql: str, tokens: Sequence[Token], facts: dict[str, str]) -> str:
+    """The statement with each call `fact()` replaced by its value: Sail knows no user and misnames the schema."""
+    pieces, position = [], 0
+    for before, name, opening, closing in zip([None, *tokens], tokens, tokens[1:], tokens[2:], strict=False):
+        call = (opening.token_type, closing.token_type) == (TokenType.L_PAREN, TokenType.R_PAREN)
+        quoted = name.token_type in (TokenType.IDENTIFIER, TokenType.STRING)
+        if call and not quoted and name.text.lower() in facts and not (before and before.token_type is TokenType.DOT):
+            pieces += [sql[position : name.start], string_literal(facts[name.text.lower()])]
+            position = closing.end + 1
+    return "".join([*pieces, sql[position:]])
 
 
 def _text(sql: str, token: Token) -> str:

@@ -19,7 +19,7 @@ from sqlglot.tokens import Token, TokenType
 from local_workspace.sql.lake import commands, definitions, inserts, maintenance
 from local_workspace.sql.lake.context import Lake
 from local_workspace.sql.lake.errors import from_sail, syntax, unsupported
-from local_workspace.sql.lake.parameters import bind, paths
+from local_workspace.sql.lake.parameters import bind, paths, placed
 from local_workspace.sql.lake.words import Words
 
 DIALECT = "databricks"
@@ -105,10 +105,17 @@ class Statement:
     sql: str
     catalog: str
     schema: str
+    user: str
     parameters: list[dict[str, Any]] = field(default_factory=list)
     session: SparkSession | None = None
     """The session while Sail works on it: what `cancel` interrupts."""
     cancelled: bool = False
+
+    def facts(self) -> dict[str, str]:
+        """What SQL functions without arguments tell about who asks, and where."""
+        users = dict.fromkeys(("current_user", "session_user", "user"), self.user)
+        schemas = dict.fromkeys(("current_schema", "current_database"), self.schema)
+        return users | schemas | {"current_catalog": self.catalog}
 
     def cancel(self) -> None:
         """Interrupt it."""
@@ -133,9 +140,12 @@ def tokens_of(sql: str) -> list[Token]:
 def run(lake: Lake, statement: Statement) -> pa.Table:
     """The result of a statement. Raises SqlError."""
     tokens = tokens_of(statement.sql)
-    sql = bind(statement.sql, tokens, statement.parameters).rstrip().rstrip(";")
+    sql = placed(statement.sql, tokens, statement.facts())
     if sql != statement.sql:
         tokens = tokens_of(sql)
+    bound = bind(sql, tokens, statement.parameters).rstrip().rstrip(";")
+    if bound != sql:
+        sql, tokens = bound, tokens_of(bound)
     words = Words(sql, tokens, statement.catalog, statement.schema)
     leading = [token.text.upper() for token in tokens[:4]]
     for length in range(len(leading), -1, -1):
