@@ -233,7 +233,8 @@ class _Connection:
             return WorkspaceClient(config=Config(host=settings.host, **identity, retry_timeout_seconds=_RETRY_SECONDS,
                                                  product="sota-agents", product_version=__version__))
         except ValueError as error:
-            raise ConfigurationError(f"no credentials for {settings.host or 'a workspace'}: {_CREDENTIALS}") from error
+            lacking = f"no credentials for {settings.host}" if settings.host else "no workspace: DATABRICKS_HOST is not set"
+            raise ConfigurationError(f"{lacking}; {_CREDENTIALS}") from error
 
     def auth_headers(self) -> dict[str, str]:
         "A fresh `Authorization` header, for clients other than the SDK."

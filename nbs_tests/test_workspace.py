@@ -281,10 +281,12 @@ def test_a_wrong_token_is_named_and_not_shown(settings: Settings):
 
 def test_without_credentials_the_variables_are_named(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("DATABRICKS_TOKEN", "DATABRICKS_CLIENT_ID", "DATABRICKS_CLIENT_SECRET"):
+    for name in ("DATABRICKS_HOST", "DATABRICKS_TOKEN", "DATABRICKS_CLIENT_ID", "DATABRICKS_CLIENT_SECRET"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(core.ConfigurationError, match="DATABRICKS_TOKEN"):
         Workspace(replace(settings, token=None)).auth_headers()
+    with pytest.raises(core.ConfigurationError, match="DATABRICKS_HOST is not set"):
+        Workspace(replace(settings, host=None, token=None)).check()
 
 
 def test_headers_carry_the_token(ground: Workspace, settings: Settings):
