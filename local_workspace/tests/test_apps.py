@@ -340,11 +340,11 @@ def test_what_cannot_be_deployed(workspace):
 
 def test_an_app_on_its_way_out_still_finds_its_workspace(tmp_path):
     farewell = textwrap.dedent("""
-        import signal
+        import io, signal
         from databricks.sdk import WorkspaceClient
 
         def leave(*_):
-            WorkspaceClient().files.upload("/Volumes/main/default/last/words", b"bye")
+            WorkspaceClient().files.upload("/Volumes/main/default/last/words", io.BytesIO(b"bye"))
             sys.exit(0)
 
         signal.signal(signal.SIGTERM, leave)
