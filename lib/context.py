@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
@@ -160,6 +161,7 @@ class AppContext:
 _RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0)  # the last one repeats
 _DRAIN_SECONDS = 7  # requests in flight when SIGTERM comes; with the flush below the platform's 15 s
 _FLUSH_SECONDS = 4
+_LEAVE_SECONDS = 0.5  # for the threads of requests that were given up
 _STOP_SECONDS = 2  # for background work that may be waiting for a workspace that does not answer
 
 
@@ -304,6 +306,23 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+class _Server(uvicorn.Server):
+    """Once everything is handed over, a thread that still waits for a dead workspace does not hold the process."""
+
+    leaving: threading.Timer | None = None
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        self.leaving = threading.Timer(_LEAVE_SECONDS, os._exit, (0,))
+        self.leaving.daemon = True
+        self.leaving.start()
+
+    def left(self) -> None:
+        """The process ends, or goes on, by itself."""
+        if self.leaving:
+            self.leaving.cancel()
+
+
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -326,10 +345,13 @@ def serve(context: AppContext, port: int | None = None) -> None:
         access_log=False,
         timeout_graceful_shutdown=_DRAIN_SECONDS,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
     # uvicorn raises the signal again once it has shut down: that is a clean exit.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with suppress(KeyboardInterrupt):
-        server.run(sockets=[listener])
+    try:
+        with suppress(KeyboardInterrupt):
+            server.run(sockets=[listener])
+    finally:
+        server.left()
     if life.failure:
         raise life.failure

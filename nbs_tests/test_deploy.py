@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from lib.deploy import AppDeployment, Release, app_url, repository, setup
 from lib.settings import Settings, load_settings
 from lib.verify import Verification
 from nbs_tests.house import ROOT
-from nbs_tests.processes import free_port, serve_app
+from nbs_tests.processes import free_port, local_workspace, serve_app
 
 APP = "deploy-test"
 
@@ -165,6 +166,22 @@ def test_the_app_stays_small_and_stops_cleanly(context: AppContext, own_environm
         assert not maps.exists() or "torch" not in maps.read_text()
         app.process.send_signal(signal.SIGTERM)
         assert app.process.wait(15) == 0
+
+
+def test_the_app_stops_in_time_although_its_workspace_is_gone(tmp_path: Path):
+    """The threads of requests that wait for the workspace do not hold the process."""
+    with ThreadPoolExecutor() as pool:
+        with local_workspace(tmp_path) as workspace, serve_app(workspace.environment) as app:
+            app.wait_for("/ready")
+            os.kill(workspace.process.pid, signal.SIGKILL)
+            workspace.process.wait()
+            payment = {"transaction_id": "T1", "timestamp": "2026-03-01T12:00:00", "customer_id": "C1", "amount": 900}
+            body = {"agent_name": "fraud_case", "data": payment | {"merchant": "M1", "location": "Ghent"}}
+            waiting = pool.submit(httpx.post, f"{app.url}/execute", json=body, timeout=60)
+            time.sleep(1)
+            app.process.send_signal(signal.SIGTERM)
+            assert app.process.wait(15) == 0
+        assert waiting.exception() or waiting.result().status_code in (200, 500, 503)  # cut off, or answered
 
 
 def test_the_app_never_imports_the_optimisers(context: AppContext, own_environment: dict[str, str]):

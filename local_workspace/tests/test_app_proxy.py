@@ -80,7 +80,7 @@ APP = textwrap.dedent("""
         async for text in socket.iter_text():
             await socket.send_text(text.upper())
 
-    uvicorn.run(app, host="0.0.0.0", port=int(os.environ["DATABRICKS_APP_PORT"]), log_level="warning")
+    uvicorn.run(app, host="127.0.0.1", port=int(os.environ["DATABRICKS_APP_PORT"]), log_level="warning")
 """)
 
 

@@ -79,6 +79,8 @@ COMMANDS |= {(verb, what): commands.refuse for verb, whats in REFUSED.items() fo
 COMMANDS |= {("CREATE", "OR", "REPLACE", what): commands.refuse for what in REFUSED["CREATE"]}
 COMMANDS |= {(verb,): commands.refuse for verb in REFUSED_VERBS}
 
+FILE_FORMATS = ("text", "csv", "json", "parquet", "delta", "orc", "avro", "binaryfile")
+
 # The metrics of a Delta commit that say how many rows a statement changed.
 METRICS: dict[str, dict[str, tuple[str, ...]]] = {
     "UPDATE": {"num_affected_rows": ("numUpdatedRows",)},
@@ -146,6 +148,8 @@ def run(lake: Lake, statement: Statement) -> pa.Table:
     bound = bind(sql, tokens, statement.parameters).rstrip().rstrip(";")
     if bound != sql:
         sql, tokens = bound, tokens_of(bound)
+    if _names_a_file(tokens):
+        raise unsupported("reading files by path (format.`path`): they lie outside the catalog")
     words = Words(sql, tokens, statement.catalog, statement.schema)
     leading = [token.text.upper() for token in tokens[:4]]
     for length in range(len(leading), -1, -1):
@@ -158,6 +162,13 @@ def run(lake: Lake, statement: Statement) -> pa.Table:
         if failure.condition == "PARSE_SYNTAX_ERROR" and paths(sql, tokens):
             raise unsupported("the path syntax col:path (use variant_get or get_json_object)") from error
         raise failure from error
+
+
+def _names_a_file(tokens: list[Token]) -> bool:
+    return any(
+        form.text.lower() in FILE_FORMATS and dot.token_type is TokenType.DOT and "/" in path.text
+        for form, dot, path in zip(tokens, tokens[1:], tokens[2:], strict=False)
+    )
 
 
 def _run_with_sail(lake: Lake, statement: Statement, words: Words, verb: str) -> pa.Table:
