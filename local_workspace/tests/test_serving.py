@@ -121,7 +121,7 @@ def test_the_openai_client_streams(client):
     )
     chunks = list(stream)
     assert len([chunk for chunk in chunks if chunk.choices and chunk.choices[0].delta.content]) > 2
-    assert chunks[-1].usage.completion_tokens == 12
+    assert 2 < chunks[-1].usage.completion_tokens <= 12  # the model may end sooner
 
 
 def test_an_answer_follows_its_json_schema(client):
@@ -167,7 +167,7 @@ def test_an_external_model_is_reached_with_its_secret(workspace, chat):
     assert made.config.served_entities[0].external_model.openai_config.openai_api_key == reference
     message = ChatMessage(role=ChatMessageRole.USER, content="Say hello.")
     answer = workspace.client.serving_endpoints.query("external", messages=[message], max_tokens=4)
-    assert answer.usage.completion_tokens == 4
+    assert 0 < answer.usage.completion_tokens <= 4
     workspace.client.secrets.put_secret("models", "key", string_value="dapi-wrong")
     with pytest.raises(DatabricksError, match="refused the endpoint's key"):
         workspace.client.serving_endpoints.query("external", messages=[message])
