@@ -12,9 +12,12 @@ export KEEP ?=
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-$(VENV)/.app: pyproject.toml constraints.txt
+$(BIN)/uv:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 13) else f"Python 3.11 or 3.12 is needed, PYTHON={sys.executable} is {v[0]}.{v[1]}: run make PYTHON=python3.12")'
-	@test -x $(BIN)/uv || ($(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet -c constraints.txt uv)
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet -c constraints.txt uv
+
+$(VENV)/.app: pyproject.toml constraints.txt | $(BIN)/uv
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[cli,local,notebooks]'
 	@touch $@
 
@@ -48,7 +51,7 @@ format: $(VENV)/.dev  ## let ruff write what it can
 bench: $(VENV)/.dev  ## the figures of README's table
 	@$(BIN)/python -m bench
 
-constraints: $(VENV)/.dev  ## pin every dependency anew
+constraints: $(BIN)/uv  ## pin every dependency anew
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --all-extras pyproject.toml constraints.in --output-file constraints.txt
 
 clean:  ## remove the environment and the local workspace
