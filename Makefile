@@ -7,7 +7,7 @@ TRANSACTIONS ?=
 export KEEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test notebooks export lint format bench clean constraints
+.PHONY: help demo test notebooks export lint format bench parity clean constraints
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,9 @@ format: $(VENV)/.dev  ## let ruff write what it can
 
 bench: $(VENV)/.dev  ## the figures of README's table
 	@$(BIN)/python -m bench
+
+parity: $(VENV)/.dev  ## run the local workspace's tests and write its parity report from what they called
+	@RECORD_PARITY=1 $(BIN)/python -m pytest local_workspace/tests
 
 constraints: $(BIN)/uv  ## pin every dependency anew
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --all-extras pyproject.toml constraints.in --output-file constraints.txt

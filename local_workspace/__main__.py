@@ -18,10 +18,14 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TimeRemai
 from local_workspace.child import listen
 from local_workspace.config import Config
 from local_workspace.context import LocalWorkspace
+from local_workspace.parity.command import parity
 from local_workspace.server import create_app
 from local_workspace.weights import Weights, WeightsError, choose, read_manifest
 
 cli = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+cli.command()(parity)
 
 
 @cli.callback()

@@ -5,6 +5,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from local_workspace.parity import operations
+
 
 class ApiError(Exception):
     """An answer with a Databricks error code; the subclasses are what the services raise."""
@@ -90,7 +92,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
         if error.status_code in (404, 405):
-            operation = f"{request.method} {request.url.path}"
+            operation = operations.named(request.method, request.url.path)
             return NotImplementedHere(f"local_workspace does not have the operation {operation}").response()
         answer = ApiError(str(error.detail))
         answer.status = error.status_code

@@ -1,7 +1,9 @@
 """The HTTP server: the services' routes, one after the other, behind the token check."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
@@ -12,6 +14,7 @@ from local_workspace.auth import RequireToken
 from local_workspace.context import LocalWorkspace
 from local_workspace.files import routes as files
 from local_workspace.identity import routes as identity
+from local_workspace.parity.record import CALLS, RecordCalls
 from local_workspace.secrets import routes as secrets
 from local_workspace.serving import routes as serving
 from local_workspace.sql import routes as sql
@@ -32,12 +35,15 @@ def create_app(ws: LocalWorkspace) -> FastAPI:
         yield
         await ws.stop()
 
+    middleware = [Middleware(RequireToken, auth=ws.auth)]
+    if log := os.environ.get(CALLS):
+        middleware.insert(0, Middleware(RecordCalls, log=Path(log)))
     app = FastAPI(
         title="local_workspace",
         lifespan=lifespan,
         openapi_url=None,
         redirect_slashes=False,
-        middleware=[Middleware(RequireToken, auth=ws.auth)],
+        middleware=middleware,
     )
     errors.install(app)
     for service in SERVICES:

@@ -16,6 +16,13 @@ import httpx
 import pytest
 from databricks.sdk import WorkspaceClient
 
+from local_workspace.parity.record import CALLS
+from local_workspace.tests import calls
+
+pytest_runtest_logfinish = calls.pytest_runtest_logfinish
+pytest_collection_modifyitems = calls.pytest_collection_modifyitems
+pytest_sessionfinish = calls.pytest_sessionfinish
+
 WEIGHTS = Path(__file__).parents[2] / ".local_workspace" / "weights"
 """Shared by the tests' workspaces, so that a model is fetched once."""
 
@@ -52,7 +59,7 @@ def start_workspace(root: Path, **env: str) -> Iterator[Running]:
         [sys.executable, "-m", "local_workspace", "serve", "--root", str(root)],
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | {"SOTA_LOCAL_MODEL": "smollm2", "SOTA_WEIGHTS": str(WEIGHTS)} | env,
+        env=os.environ | {"SOTA_LOCAL_MODEL": "smollm2", "SOTA_WEIGHTS": str(WEIGHTS), CALLS: str(calls.LOG)} | env,
     )
     running = Running(process, root)
     try:

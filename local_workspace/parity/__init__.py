@@ -17,3 +17,13 @@ def differs(how: str) -> Callable[[Handler], Handler]:
         return handler
 
     return mark
+
+
+def refuses(why: str) -> Callable[[Handler], Handler]:
+    """Mark a route's handler as one that always refuses, and `why`, for the parity report."""
+
+    def mark(handler: Handler) -> Handler:
+        handler.refuses = why  # type: ignore[attr-defined]
+        return handler
+
+    return mark
