@@ -10,6 +10,7 @@ from local_workspace.config import Config
 from local_workspace.engine import Engine
 from local_workspace.files.store import VolumeFiles
 from local_workspace.secrets.store import Secrets
+from local_workspace.models.store import RegisteredModels
 from local_workspace.serving.models import Models
 from local_workspace.serving.service import Serving
 from local_workspace.serving.store import Endpoints
@@ -68,6 +69,16 @@ class LocalWorkspace:
         return VolumeFiles(self.catalog.volume_path, self.config.folder("uploads"))
 
     @cached_property
+    @cached_property
+    def dbfs(self) -> Dbfs:
+        """The workspace's own file system."""
+        return Dbfs(self.config.folder("dbfs"), self.config.folder("dbfs-uploads"))
+
+    @cached_property
+    def models(self) -> RegisteredModels:
+        """The registered models of Unity Catalog."""
+        return RegisteredModels(self.state, self.config, self.catalog)
+
     def objects(self) -> WorkspaceObjects:
         """The workspace tree: notebooks, files, directories."""
         return WorkspaceObjects(self.state, self.config.folder("workspace"), self.auth.OWNER)

@@ -12,7 +12,8 @@ from fastapi.concurrency import run_in_threadpool
 
 from local_workspace.errors import BadRequest, NotFound
 from local_workspace.files.paths import segments
-from local_workspace.files.store import BLOCK, VolumeFiles
+from local_workspace.files.roots import Roots
+from local_workspace.files.store import BLOCK, FileTree
 
 MAX_PARTS = 10_000
 
@@ -22,7 +23,8 @@ class Session:
     """One upload under way."""
 
     token: str
-    names: list[str]
+    files: FileTree
+    path: str
     overwrite: bool
     folder: Path
     etags: dict[int, str] = field(default_factory=dict)
@@ -31,18 +33,19 @@ class Session:
 class MultipartUploads:
     """Parts are kept as files and joined, in order, when the client says so."""
 
-    def __init__(self, files: VolumeFiles, staging: Path):
-        self._files = files
+    def __init__(self, roots: Roots, staging: Path):
+        self._roots = roots
         self._staging = staging
         self._sessions: dict[str, Session] = {}
 
     def initiate(self, path: str, overwrite: bool) -> str:
         """A session token for an upload to `path`. Raises AlreadyExists, NotFound."""
-        self._files.writable(path, overwrite)
+        files, inner = self._roots.find(path)
+        files.writable(inner, overwrite)
         token = secrets.token_urlsafe(24)
         folder = self._staging / f"parts-{secrets.token_hex(8)}"
         folder.mkdir()
-        self._sessions[token] = Session(token, segments(path), overwrite, folder)
+        self._sessions[token] = Session(token, files, inner, overwrite, folder)
         return token
 
     def session(self, token: str, path: Any = None) -> Session:
@@ -50,8 +53,10 @@ class MultipartUploads:
         session = self._sessions.get(token)
         if session is None:
             raise NotFound("The upload session does not exist; start the upload again.", error_code="NOT_FOUND")
-        if path is not None and segments(str(path).removeprefix("/Volumes")) != session.names:
-            raise BadRequest("path is not the one the upload session was made for")
+        if path is not None:
+            files, inner = self._roots.find(str(path))
+            if files is not session.files or segments(inner) != segments(session.path):
+                raise BadRequest("path is not the one the upload session was made for")
         return session
 
     async def take(self, token: str, number: int, body: AsyncIterable[bytes]) -> str:
@@ -60,7 +65,7 @@ class MultipartUploads:
         if not 1 <= number <= MAX_PARTS:
             raise BadRequest(f"part numbers go from 1 to {MAX_PARTS}")
         digest = hashlib.md5(usedforsecurity=False)
-        with self._files.staged() as (staged, stream):
+        with session.files.staged() as (staged, stream):
             async for chunk in body:
                 digest.update(chunk)
                 await run_in_threadpool(stream.write, chunk)
@@ -78,11 +83,12 @@ class MultipartUploads:
             raise BadRequest("parts must be a list of part_number and etag") from None
         if not listed or listed != {n: session.etags.get(n) for n in range(1, len(listed) + 1)}:
             raise BadRequest("parts must be all parts from 1 on, each with the etag its upload answered")
-        with self._files.staged() as (staged, stream):
+        files = session.files
+        with files.staged() as (staged, stream):
             for number in sorted(listed):
                 with (session.folder / str(number)).open("rb") as part:
                     shutil.copyfileobj(part, stream, BLOCK)
-            self._files.publish(staged, stream, self._files.writable(path, session.overwrite), session.overwrite)
+            files.publish(staged, stream, files.writable(session.path, session.overwrite), session.overwrite)
         self.abort(token)
 
     def abort(self, token: str) -> None:

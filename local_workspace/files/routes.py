@@ -1,4 +1,4 @@
-"""The Files API over the folders of Unity Catalog volumes.
+"""The Files API over volumes, the files of registered models and the artifacts of MLflow runs.
 
 Where Databricks signs a URL, the caller's own authorization is among the headers that must come with it.
 """
@@ -15,12 +15,13 @@ from local_workspace.context import LocalWorkspace
 from local_workspace.errors import ApiError, BadRequest
 from local_workspace.files.multipart import MultipartUploads
 from local_workspace.files.ranges import byte_range
+from local_workspace.files.roots import Roots
 from local_workspace.files.store import OpenFile
 
 # What is read at once: from the page cache it takes less time than the way to another thread and back.
 SMALL = 256 * 1024
-FILES = "/api/2.0/fs/files/Volumes/{path:path}"
-DIRECTORIES = "/api/2.0/fs/directories/Volumes/{path:path}"
+FILES = "/api/2.0/fs/files/{path:path}"
+DIRECTORIES = "/api/2.0/fs/directories/{path:path}"
 
 
 class PreconditionFailed(ApiError):
@@ -51,16 +52,18 @@ def _check_unmodified(file: OpenFile, since: str | None) -> None:
 def router(ws: LocalWorkspace) -> APIRouter:
     """The Files API."""
     api = APIRouter()
-    files = ws.files
-    uploads = MultipartUploads(files, ws.config.folder("uploads"))
+    roots = Roots(ws.files, ws.models.files)
+    uploads = MultipartUploads(roots, ws.config.folder("uploads"))
 
     @api.put(FILES, status_code=204)
     async def upload(path: str, request: Request, overwrite: bool = True) -> None:
-        await files.write(path, request.stream(), overwrite)
+        files, inner = roots.find(path)
+        await files.write(inner, request.stream(), overwrite)
 
     @api.get(FILES)
     async def download(path: str, request: Request) -> Response:
-        file = files.open(path)
+        files, inner = roots.find(path)
+        file = files.open(inner)
         try:
             _check_unmodified(file, request.headers.get("if-unmodified-since"))
             headers = _headers(file)
@@ -80,13 +83,15 @@ def router(ws: LocalWorkspace) -> APIRouter:
 
     @api.head(FILES)
     def file_metadata(path: str) -> Response:
-        file = files.open(path)
+        files, inner = roots.find(path)
+        file = files.open(inner)
         file.stream.close()
         return Response(headers=_headers(file))
 
     @api.delete(FILES, status_code=204)
     def delete(path: str) -> None:
-        files.delete(path)
+        files, inner = roots.find(path)
+        files.delete(inner)
 
     @api.post(FILES)
     async def multipart(
@@ -103,9 +108,8 @@ def router(ws: LocalWorkspace) -> APIRouter:
 
     @api.post("/api/2.0/fs/create-download-url")
     async def download_url(path: str, request: Request) -> dict[str, Any]:
-        if not path.startswith("/Volumes/"):
-            raise BadRequest("path must be /Volumes/<catalog>/<schema>/<volume>/...")
-        return _signed(request, f"{ws.host}/api/2.0/fs/files{quote(path)}")
+        files, inner = roots.find(path)
+        return _signed(request, f"{ws.host}/api/2.0/fs/files{quote(f'{files.top}/{inner}')}")
 
     @api.post("/api/2.0/fs/create-upload-part-urls")
     async def part_urls(request: Request) -> dict[str, Any]:
@@ -137,22 +141,26 @@ def router(ws: LocalWorkspace) -> APIRouter:
 
     @api.put(DIRECTORIES, status_code=204)
     def make_directory(path: str) -> None:
-        files.make_directory(path)
+        files, inner = roots.find(path)
+        files.make_directory(inner)
 
     @api.head(DIRECTORIES)
     def directory_metadata(path: str) -> Response:
-        files.directory(path)
+        files, inner = roots.find(path)
+        files.directory(inner)
         return Response()
 
     @api.delete(DIRECTORIES, status_code=204)
     def delete_directory(path: str) -> None:
-        files.delete_directory(path)
+        files, inner = roots.find(path)
+        files.delete_directory(inner)
 
     @api.get(DIRECTORIES)
     def list_directory(
         path: str, page_size: Annotated[int, Query(ge=0)] = 0, page_token: str | None = None
     ) -> dict[str, Any]:
-        contents, token = files.entries(path, page_size, page_token)
+        files, inner = roots.find(path)
+        contents, token = files.entries(inner, page_size, page_token)
         return {"contents": contents} | ({"next_page_token": token} if token else {})
 
     return api

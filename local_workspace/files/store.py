@@ -1,4 +1,4 @@
-"""Files in volumes: whole or not at all, and never outside their volume."""
+"""Files in volumes and the like: whole or not at all, and never outside their container."""
 
 import base64
 import binascii
@@ -59,26 +59,37 @@ class OpenFile:
                 yield block
 
 
-class VolumeFiles:
-    """The files of all volumes. `volume_path` gives a volume's folder and raises NotFound."""
+class FileTree:
+    """The files of all containers of one kind, such as volumes.
 
-    def __init__(self, volume_path: Callable[[str, str, str], Path], staging: Path):
-        self._volume_path = volume_path
+    `container` gives the folder that the first names of a path stand for and raises NotFound.
+    """
+
+    top: str
+    """What all paths of this kind begin with."""
+    names: tuple[str, ...]
+    """What the names of a container are called, such as catalog, schema and volume."""
+
+    def __init__(self, container: Callable[..., Path], staging: Path):
+        self._container = container
         self._staging = staging
         for left_over in staging.iterdir():
             shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink()
 
     def locate(self, path: str) -> Path:
-        """Where `<catalog>/<schema>/<volume>/...` lies on disk. Raises BadRequest, NotFound."""
+        """Where a path lies on disk; it begins with the names of its container. Raises BadRequest, NotFound."""
         names = segments(path)
-        if len(names) < 3:
-            raise BadRequest("path must be /Volumes/<catalog>/<schema>/<volume>/...")
-        catalog, schema, volume, *rest = names
-        return below(self._volume_path(catalog, schema, volume), rest)
+        depth = len(self.names)
+        if len(names) < depth:
+            raise BadRequest(f"path must be {self.top}/{'/'.join(f'<{name}>' for name in self.names)}/...")
+        return below(self._container(*names[:depth]), names[depth:])
+
+    def check_open(self, *names: str) -> None:
+        """Raises Conflict when nothing in the container may change any more."""
 
     @contextlib.contextmanager
     def staged(self) -> Iterator[tuple[Path, BinaryIO]]:
-        """A new file on the volumes' disk that is gone afterwards unless it was published."""
+        """A new file on the containers' disk that is gone afterwards unless it was published."""
         path = self._staging / secrets.token_hex(8)
         try:
             with path.open("xb") as stream:
@@ -119,8 +130,9 @@ class VolumeFiles:
 
     def writable(self, path: str, overwrite: bool) -> Path:
         """The place of a file to be written. Raises AlreadyExists, BadRequest."""
+        self.check_open(*segments(path)[: len(self.names)])
         target = self.locate(path)
-        if len(segments(path)) == 3 or target.is_dir():
+        if len(segments(path)) == len(self.names) or target.is_dir():
             raise AlreadyExists("The path names an existing directory.", error_code="ALREADY_EXISTS")
         if not overwrite and target.exists():
             raise AlreadyExists("The file being created already exists.", error_code="ALREADY_EXISTS")
@@ -158,6 +170,7 @@ class VolumeFiles:
 
     def delete(self, path: str) -> None:
         """Delete a file. Raises NotFound."""
+        self.check_open(*segments(path)[: len(self.names)])
         target = self.locate(path)
         if not target.is_file():
             raise file_not_found()
@@ -165,6 +178,7 @@ class VolumeFiles:
 
     def make_directory(self, path: str) -> None:
         """Create a directory and those above it. Raises AlreadyExists when a file is in the way."""
+        self.check_open(*segments(path)[: len(self.names)])
         try:
             self.locate(path).mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
@@ -178,10 +192,11 @@ class VolumeFiles:
         return target
 
     def delete_directory(self, path: str) -> None:
-        """Delete an empty directory. Raises NotFound, DirectoryNotEmpty, BadRequest for a volume itself."""
+        """Delete an empty directory. Raises NotFound, DirectoryNotEmpty, BadRequest for a container itself."""
+        self.check_open(*segments(path)[: len(self.names)])
         target = self.directory(path)
-        if len(segments(path)) == 3:
-            raise BadRequest("A volume is deleted through Unity Catalog, not as a directory.")
+        if len(segments(path)) == len(self.names):
+            raise BadRequest(f"A {self.names[-1]} is not deleted as a directory, but by its own operation.")
         try:
             target.rmdir()
         except OSError:
@@ -190,7 +205,7 @@ class VolumeFiles:
     def entries(self, path: str, page_size: int, page_token: str | None) -> tuple[list[dict[str, Any]], str | None]:
         """One page of a directory, by name, and the token of the next. Raises NotFound, BadRequest."""
         after = _name_of(page_token) if page_token else ""
-        shown = "/Volumes/" + "/".join(segments(path))
+        shown = f"{self.top}/" + "/".join(segments(path))
         with os.scandir(self.directory(path)) as scan:
             found = sorted((e for e in scan if e.name > after and not e.is_symlink()), key=lambda e: e.name)
         page = found[: min(page_size or MAX_PAGE, MAX_PAGE)]
@@ -207,6 +222,13 @@ class VolumeFiles:
                 contents.append(item if item["is_directory"] else item | {"file_size": facts.st_size})
         more = len(found) > len(page)
         return contents, base64.urlsafe_b64encode(page[-1].name.encode()).decode() if more else None
+
+
+class VolumeFiles(FileTree):
+    """The files of all volumes."""
+
+    top = "/Volumes"
+    names = ("catalog", "schema", "volume")
 
 
 def _name_of(page_token: str) -> str:

@@ -174,7 +174,7 @@ def router(ws: LocalWorkspace) -> APIRouter:
             store.delete(kind, full_name, force=force)
             return {}
 
-    for kind in DEPTH:
+    for kind in ("catalog", "schema", "volume", "table"):
         add_get_update_delete(kind)
     api.include_router(engine_routes.router(ws))
     return api

@@ -12,8 +12,8 @@ from local_workspace.config import Config
 from local_workspace.errors import ApiError, BadRequest, NotFound
 from local_workspace.state import State
 
-DEPTH = {"catalog": 1, "schema": 2, "volume": 3, "table": 3}
-CHILDREN = {"catalog": ("schema",), "schema": ("volume", "table"), "volume": (), "table": ()}
+DEPTH = {"catalog": 1, "schema": 2, "volume": 3, "table": 3, "model": 3, "prompt": 3}
+CHILDREN = {"catalog": ("schema",), "schema": ("volume", "table", "model", "prompt")}
 NAME = re.compile(r"[^\s./\x00-\x1f\x7f`\\\"]{1,255}")
 
 DDL = """
@@ -162,7 +162,7 @@ class CatalogStore:
 
     def _delete(self, kind: str, record: dict[str, Any], force: bool, folders: list[Path]) -> None:
         full_name = record["full_name"]
-        for child_kind in CHILDREN[kind]:
+        for child_kind in CHILDREN.get(kind, ()):
             children = self.children(child_kind, full_name)
             if children and not force:
                 raise BadRequest(
@@ -174,6 +174,8 @@ class CatalogStore:
                 self._delete(child_kind, child, force, folders)
         if kind == "volume":
             folders.append(self._config.root.joinpath("volumes", *full_name.split(".")))
+        elif kind == "model":
+            folders.append(self._config.root / "models" / record["id"])
         elif kind == "table" and record["table_type"] == "MANAGED":
             folders.append(Path(record["storage_location"].removeprefix("file://")))
         self._state.execute("DELETE FROM securables WHERE kind = ? AND full_name = ?", [kind, full_name])
