@@ -70,11 +70,6 @@ class LocalWorkspace:
 
     @cached_property
     @cached_property
-    def dbfs(self) -> Dbfs:
-        """The workspace's own file system."""
-        return Dbfs(self.config.folder("dbfs"), self.config.folder("dbfs-uploads"))
-
-    @cached_property
     def models(self) -> RegisteredModels:
         """The registered models of Unity Catalog."""
         return RegisteredModels(self.state, self.config, self.catalog)
