@@ -87,6 +87,11 @@ def router(ws: LocalWorkspace) -> APIRouter:
         store.delete("schema", full_name, force=force)
         return {}
 
+    @api.get("/volumes/{full_name}")
+    def get_volume(full_name: str) -> dict:
+        record = store.get("volume", full_name)
+        return record | {"folder": str(store.volume_path(*record["full_name"].split(".")))}
+
     @api.get("/tables")
     def list_tables(catalog_name: str, schema_name: str) -> dict:
         return {"tables": [table(record) for record in store.children("table", f"{catalog_name}.{schema_name}")]}
