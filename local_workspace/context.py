@@ -7,10 +7,11 @@ from functools import cached_property
 from local_workspace.apps.service import Apps
 from local_workspace.auth import Auth
 from local_workspace.config import Config
+from local_workspace.dbfs.store import Dbfs
 from local_workspace.engine import Engine
 from local_workspace.files.store import VolumeFiles
-from local_workspace.secrets.store import Secrets
 from local_workspace.models.store import RegisteredModels
+from local_workspace.secrets.store import Secrets
 from local_workspace.serving.models import Models
 from local_workspace.serving.service import Serving
 from local_workspace.serving.store import Endpoints
@@ -23,6 +24,7 @@ from local_workspace.vector_search.service import VectorSearch
 from local_workspace.vector_search.store import VectorStore
 from local_workspace.weights import Weights
 from local_workspace.workspace.store import WorkspaceObjects
+from local_workspace.zerobus.door import Door
 
 
 class LocalWorkspace:
@@ -69,11 +71,16 @@ class LocalWorkspace:
         return VolumeFiles(self.catalog.volume_path, self.config.folder("uploads"))
 
     @cached_property
+    def dbfs(self) -> Dbfs:
+        """The workspace's own file system."""
+        return Dbfs(self.config.folder("dbfs"), self.config.folder("dbfs-uploads"))
+
     @cached_property
     def models(self) -> RegisteredModels:
         """The registered models of Unity Catalog."""
         return RegisteredModels(self.state, self.config, self.catalog)
 
+    @cached_property
     def objects(self) -> WorkspaceObjects:
         """The workspace tree: notebooks, files, directories."""
         return WorkspaceObjects(self.state, self.config.folder("workspace"), self.auth.OWNER)
@@ -133,13 +140,25 @@ class LocalWorkspace:
         engine = Engine("vectors", "local_workspace.vector_search.engine", log, lambda: [str(folder)])
         return VectorSearch(VectorStore(self.state), engine, self.catalog, self.serving)
 
+    @cached_property
+    def zerobus(self) -> Door:
+        """The Zerobus address."""
+        engine = Engine(
+            "zerobus",
+            "local_workspace.zerobus.engine",
+            self.config.folder("logs") / "zerobus.log",
+            environment=lambda: {"LOCAL_WORKSPACE_HOST": self.host, "LOCAL_WORKSPACE_TOKEN": self.token},
+        )
+        return Door(self.config.folder() / "zerobus_port", engine, int(self.host.rsplit(":", 1)[1]))
+
     def address(self) -> dict[str, str]:
         """What a client needs to connect; printed when the workspace is ready."""
-        return {"host": self.host, "token": self.token, "spark_remote": self.spark.remote, "zerobus": self.host}
+        return {"host": self.host, "token": self.token, "spark_remote": self.spark.remote, "zerobus": self.zerobus.url}
 
     async def start(self) -> None:
         """Bring back what was running when the workspace stopped."""
         await self.spark.start()
+        await self.zerobus.start()
         await self.apps.start()
         self.serving.resume()
         self.vectors.resume()
@@ -147,6 +166,7 @@ class LocalWorkspace:
     async def stop(self) -> None:
         """Stop every child process and close the state."""
         await self.apps.stop()
+        await self.zerobus.stop()
         await self.spark.stop()
         await self.statements.stop()
         await self.lake.stop()

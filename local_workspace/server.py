@@ -12,6 +12,7 @@ from local_workspace import errors
 from local_workspace.apps import routes as apps
 from local_workspace.auth import RequireToken
 from local_workspace.context import LocalWorkspace
+from local_workspace.dbfs import routes as dbfs
 from local_workspace.files import routes as files
 from local_workspace.identity import routes as identity
 from local_workspace.parity.record import CALLS, RecordCalls
@@ -23,7 +24,7 @@ from local_workspace.vector_search import routes as vector_search
 from local_workspace.workspace import routes as workspace
 from local_workspace.zerobus import routes as zerobus
 
-SERVICES = [identity, unity_catalog, sql, files, workspace, secrets, apps, serving, vector_search, zerobus]
+SERVICES = [identity, unity_catalog, sql, files, dbfs, workspace, secrets, apps, serving, vector_search, zerobus]
 
 
 def create_app(ws: LocalWorkspace) -> FastAPI:
