@@ -1,11 +1,11 @@
-"""`python -m bench [workspace] [application]`: measure, and print the tables of README."""
+"""`python -m bench [name …]`: measure, and print the tables of README."""
 
 import sys
 
-from bench import application, workspace
+from bench import application, minilake, workspace
 from bench.report import table
 
-BENCHMARKS = {"workspace": workspace.run, "application": application.run}
+BENCHMARKS = {"workspace": workspace.run, "application": application.run, "minilake": minilake.run}
 
 
 def main(names: list[str]) -> None:

@@ -17,6 +17,7 @@ from bench.report import Figure
 from nbs_tests.processes import Workspace, local_workspace
 
 ROWS = 10_000
+DATA = bytes(range(256)) * 256
 
 
 def median_ms(action: Callable[[int], object], times: int = 100) -> float:
@@ -31,27 +32,16 @@ def median_ms(action: Callable[[int], object], times: int = 100) -> float:
     return statistics.median(spans) * 1000
 
 
-def files(client: WorkspaceClient, folder: Path) -> Figure:
-    """64 KiB up and down through the Files API, against the same bytes written and read on disk."""
-    client.volumes.create("main", "bench", "files", VolumeType.MANAGED)
-    data = bytes(range(256)) * 256
-
-    def through_the_api(i: int) -> None:
-        path = f"/Volumes/main/bench/files/{i}.bin"
-        client.files.upload(path, io.BytesIO(data), overwrite=True)
-        if client.files.download(path).contents.read() != data:
-            raise RuntimeError("what came down is not what went up")
-
-    def on_disk(i: int) -> None:
-        path = folder / f"{i}.bin"
-        path.write_bytes(data)
-        path.read_bytes()
-
-    return Figure("64 KiB file up and down", median_ms(through_the_api), "ms", "< 6 ms", median_ms(on_disk), "disk")
+def round_trip(client: WorkspaceClient, folder: str, i: int) -> None:
+    """64 KiB up and down through the Files API."""
+    path = f"{folder}/{i}.bin"
+    client.files.upload(path, io.BytesIO(DATA), overwrite=True)
+    if client.files.download(path).contents.read() != DATA:
+        raise RuntimeError("what came down is not what went up")
 
 
-def select(client: WorkspaceClient) -> Figure:
-    """A point SELECT through the statement API, against delta-rs reading the same table in this process."""
+def statements(client: WorkspaceClient) -> Callable[..., list[list[str]]]:
+    """A function that runs a statement with its parameters and returns the rows."""
     warehouse = next(iter(client.warehouses.list())).id
 
     def run(statement: str, *parameters: StatementParameterListItem) -> list[list[str]]:
@@ -60,15 +50,34 @@ def select(client: WorkspaceClient) -> Figure:
         )
         if done.status.state != StatementState.SUCCEEDED:
             raise RuntimeError(done.status.error.message)
-        return done.result.data_array if done.result else []
+        return (done.result.data_array if done.result else None) or []
 
+    return run
+
+
+def files(client: WorkspaceClient, folder: Path) -> Figure:
+    """64 KiB up and down through the Files API, against the same bytes written and read on disk."""
+    client.volumes.create("main", "bench", "files", VolumeType.MANAGED)
+
+    def on_disk(i: int) -> None:
+        path = folder / f"{i}.bin"
+        path.write_bytes(DATA)
+        path.read_bytes()
+
+    through_the_api = median_ms(lambda i: round_trip(client, "/Volumes/main/bench/files", i))
+    return Figure("64 KiB file up and down", through_the_api, "ms", "< 6 ms", median_ms(on_disk), "disk")
+
+
+def select(client: WorkspaceClient) -> Figure:
+    """A point SELECT through the statement API, against delta-rs reading the same table in this process."""
+    run = statements(client)
     run("CREATE TABLE main.bench.points (id BIGINT, name STRING, amount DOUBLE)")
     run(f"INSERT INTO main.bench.points SELECT id, concat('row ', id), id / 7.0 FROM range({ROWS})")
     table = DeltaTable(client.tables.get("main.bench.points").storage_location)
 
     def through_the_api(i: int) -> None:
         wanted = StatementParameterListItem(name="id", value=str(i * 97 % ROWS), type="BIGINT")
-        if len(run("SELECT * FROM main.bench.points WHERE id = :id", wanted) or []) != 1:
+        if len(run("SELECT * FROM main.bench.points WHERE id = :id", wanted)) != 1:
             raise RuntimeError("the row is missing")
 
     def in_process(i: int) -> None:
