@@ -17,7 +17,9 @@ def exit_with_parent() -> None:
     """Exit as soon as the parent is gone: it holds the other end of our standard input."""
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        # Not by sys.stdin: its lock, held while it waits, is fatal to an interpreter that ends by itself.
+        while os.read(0, 4096):
+            pass
         os._exit(0)
 
     threading.Thread(target=watch, daemon=True, name="exit-with-parent").start()

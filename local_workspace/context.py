@@ -24,6 +24,7 @@ from local_workspace.vector_search.service import VectorSearch
 from local_workspace.vector_search.store import VectorStore
 from local_workspace.weights import Weights
 from local_workspace.workspace.store import WorkspaceObjects
+from local_workspace.zerobus.door import Door
 
 
 class LocalWorkspace:
@@ -139,13 +140,25 @@ class LocalWorkspace:
         engine = Engine("vectors", "local_workspace.vector_search.engine", log, lambda: [str(folder)])
         return VectorSearch(VectorStore(self.state), engine, self.catalog, self.serving)
 
+    @cached_property
+    def zerobus(self) -> Door:
+        """The Zerobus address."""
+        engine = Engine(
+            "zerobus",
+            "local_workspace.zerobus.engine",
+            self.config.folder("logs") / "zerobus.log",
+            environment=lambda: {"LOCAL_WORKSPACE_HOST": self.host, "LOCAL_WORKSPACE_TOKEN": self.token},
+        )
+        return Door(self.config.folder() / "zerobus_port", engine, int(self.host.rsplit(":", 1)[1]))
+
     def address(self) -> dict[str, str]:
         """What a client needs to connect; printed when the workspace is ready."""
-        return {"host": self.host, "token": self.token, "spark_remote": self.spark.remote, "zerobus": self.host}
+        return {"host": self.host, "token": self.token, "spark_remote": self.spark.remote, "zerobus": self.zerobus.url}
 
     async def start(self) -> None:
         """Bring back what was running when the workspace stopped."""
         await self.spark.start()
+        await self.zerobus.start()
         await self.apps.start()
         self.serving.resume()
         self.vectors.resume()
@@ -153,6 +166,7 @@ class LocalWorkspace:
     async def stop(self) -> None:
         """Stop every child process and close the state."""
         await self.apps.stop()
+        await self.zerobus.stop()
         await self.spark.stop()
         await self.statements.stop()
         await self.lake.stop()

@@ -68,4 +68,9 @@ def router(ws: LocalWorkspace) -> APIRouter:
     async def metrics(request: Request) -> Response:
         return await export("metrics", request)
 
+    @api.post("/engine/zerobus/{table}")
+    async def append(table: str, request: Request) -> dict:
+        answer = await ws.lake.call("POST", f"/records/{table}", content=await request.body())
+        return answer.json()
+
     return api

@@ -4,6 +4,7 @@
 `POST /statements/{id}/cancel` interrupts it,
 `POST /tables` writes the first version of a Delta table that Sail registers,
 `POST /append/{table}` appends rows (Arrow IPC stream, or a JSON array of objects) in one durable commit,
+`POST /records/{table}` does that with records as Zerobus clients send them,
 `POST /otlp/{traces|logs|metrics}/{table}` does that with an OpenTelemetry export request.
 It announces `spark_port`, where Spark Connect listens.
 """
@@ -25,6 +26,7 @@ from local_workspace.sql.lake.catalog import Catalog
 from local_workspace.sql.lake.context import Lake
 from local_workspace.sql.lake.errors import SqlError
 from local_workspace.sql.lake.exports import export
+from local_workspace.sql.lake.records import append_records
 from local_workspace.sql.lake.results import write_chunks
 from local_workspace.sql.lake.sail import Sail
 from local_workspace.sql.lake.statements import Statement, run
@@ -99,6 +101,10 @@ def create_app(lake: Lake) -> FastAPI:
             rows = pa.ipc.open_stream(content).read_all()
             return {"version": await run_in_threadpool(append_table, lake, table, rows)}
         return {"version": await run_in_threadpool(append_json, lake, table, content)}
+
+    @app.post("/records/{table}")
+    async def records(table: str, request: Request) -> dict:
+        return {"version": await run_in_threadpool(append_records, lake, table, await request.body())}
 
     @app.post("/otlp/{signal}/{table}")
     async def otlp(signal: str, table: str, request: Request) -> Response:
