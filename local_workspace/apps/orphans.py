@@ -3,6 +3,7 @@
 import contextlib
 import os
 import time
+from collections.abc import Iterable
 
 from local_workspace.state import State
 
@@ -28,27 +29,34 @@ class ProcessRecord:
         self._state.execute("DELETE FROM app_processes WHERE pid = ?", [pid])
 
     def reap(self) -> int:
-        """Kill what is left of remembered sessions and forget them; returns how many processes were killed.
-
-        A process id may have been given to another program since. So only a process is killed that is in the session,
-        runs with the app's own client id in its environment, and started when that session did or later.
-        """
-        rows = {row["pid"]: row for row in self._state.rows("SELECT * FROM app_processes")}
-        if not rows:
-            return 0
-        import psutil  # needed after a crash only
-
-        left = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error, ProcessLookupError):
-                row = rows.get(os.getsid(process.pid))
-                if (
-                    row
-                    and process.environ().get("DATABRICKS_CLIENT_ID") == row["client_id"]
-                    and process.create_time() >= row["started"] - WAIT_SECONDS
-                ):
-                    process.kill()
-                    left.append(process)
-        psutil.wait_procs(left, timeout=WAIT_SECONDS)
+        """Kill what is left of remembered sessions and forget them; returns how many processes were killed."""
+        rows = self._state.rows("SELECT * FROM app_processes")
+        left = kill_sessions([(row["pid"], row["client_id"], row["started"]) for row in rows], "DATABRICKS_CLIENT_ID")
         self._state.execute("DELETE FROM app_processes")
-        return len(left)
+        return left
+
+
+def kill_sessions(sessions: Iterable[tuple[int, str, float]], variable: str) -> int:
+    """Kill what is left of sessions, each given by its leader, its mark and its start; returns how many processes.
+
+    A process id may have been given to another program since. So only a process is killed that is in the session,
+    has the session's mark as `variable` in its environment, and started when that session did or later.
+    """
+    marks = {pid: (mark, started) for pid, mark, started in sessions}
+    if not marks:
+        return 0
+    import psutil  # needed after a crash only
+
+    left = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            mark, started = marks.get(os.getsid(process.pid), (None, 0.0))
+            if (
+                mark is not None
+                and process.environ().get(variable) == mark
+                and process.create_time() >= started - WAIT_SECONDS
+            ):
+                process.kill()
+                left.append(process)
+    psutil.wait_procs(left, timeout=WAIT_SECONDS)
+    return len(left)
