@@ -130,7 +130,7 @@ class LocalWorkspace:
     @cached_property
     def spark(self) -> SparkProxy:
         """The Spark Connect address."""
-        return SparkProxy(self.config, self.lake)
+        return SparkProxy(self.config, self.token, self.lake)
 
     @cached_property
     def vectors(self) -> VectorSearch:

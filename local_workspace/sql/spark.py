@@ -1,11 +1,6 @@
 """The Spark Connect address: a port that stays the same while the engine behind it comes and goes.
 
-`SparkSession.builder.remote("sc://127.0.0.1:…")` talks to Sail directly, past the statement API. What does not
-work there: CREATE of catalogs and volumes; CREATE TABLE with ARRAY, MAP or VARIANT columns; OR REPLACE, CLUSTER BY,
-TRUNCATE, OPTIMIZE and the like (use the statement API for these); `saveAsTable` of a table that does not exist (it
-fails and leaves the table empty: create it by SQL first); parameters in INSERT, UPDATE, DELETE and MERGE;
-`USE CATALOG` of a catalog made after the engine was started (full names work). Temporary views do not outlive the
-engine. Spark Connect without TLS has no token: the port is open to this machine.
+The parent only pipes bytes; who calls and what they may do is decided by `local_workspace.sql.connect` in the engine.
 """
 
 import asyncio
@@ -13,6 +8,7 @@ import contextlib
 import logging
 import socket
 
+from local_workspace.child import listen
 from local_workspace.config import Config
 from local_workspace.engine import Engine
 from local_workspace.errors import ApiError
@@ -24,7 +20,8 @@ log = logging.getLogger(__name__)
 class SparkProxy:
     """Pipes connections to the engine's Spark Connect server, which the first one starts."""
 
-    def __init__(self, config: Config, lake: Engine):
+    def __init__(self, config: Config, token: str, lake: Engine):
+        self._token = token
         self._lake = lake
         self._listener = _listen(config)
         self._server: asyncio.Server | None = None
@@ -32,8 +29,12 @@ class SparkProxy:
 
     @property
     def remote(self) -> str:
-        """The address for `SparkSession.builder.remote`."""
-        return f"sc://127.0.0.1:{self._listener.getsockname()[1]}"
+        """The address for `SparkSession.builder.remote`.
+
+        The token is a parameter of its own: clients want TLS for `token=`, but on a host that is called localhost.
+        """
+        port = self._listener.getsockname()[1]
+        return f"sc://127.0.0.1:{port}/;authorization=Bearer%20{self._token}"
 
     async def start(self) -> None:
         """Listen."""
@@ -72,8 +73,8 @@ def _listen(config: Config) -> socket.socket:
     kept = config.folder() / "spark_port"
     wanted = int(kept.read_text()) if kept.exists() else 0
     try:
-        listener = socket.create_server(("127.0.0.1", wanted))
+        listener = listen(wanted)
     except OSError:
-        listener = socket.create_server(("127.0.0.1", 0))
+        listener = listen(0)
     kept.write_text(str(listener.getsockname()[1]))
     return listener

@@ -76,3 +76,18 @@ def test_the_address_outlives_the_engine(workspace, table):
         assert session.table(table).count() == 1
     finally:
         session.stop()
+
+
+@pytest.mark.parametrize("parameters", ["", "/;authorization=Bearer%20dapi0000", "/;authorization=Basic%20eDp5"])
+def test_a_session_needs_a_token_of_the_workspace(workspace, parameters):
+    address = workspace.address["spark_remote"].partition("/;")[0]
+    session = SparkSession.builder.remote(address + parameters).create()
+    with pytest.raises(PySparkException, match="valid token"):
+        session.range(1).collect()
+
+
+def test_pyspark_takes_the_token_alone_on_localhost(workspace):
+    port = workspace.address["spark_remote"].partition("/;")[0].rpartition(":")[2]
+    session = SparkSession.builder.remote(f"sc://localhost:{port}/;token={workspace.token}").create()
+    assert session.range(2).count() == 2
+    session.stop()

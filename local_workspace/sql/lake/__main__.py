@@ -6,7 +6,7 @@
 `POST /append/{table}` appends rows (Arrow IPC stream, or a JSON array of objects) in one durable commit,
 `POST /records/{table}` does that with records as Zerobus clients send them,
 `POST /otlp/{traces|logs|metrics}/{table}` does that with an OpenTelemetry export request.
-It announces `spark_port`, where Spark Connect listens.
+It announces `spark_port`, where Spark Connect (`local_workspace.sql.connect`) listens.
 """
 
 import logging
@@ -21,6 +21,9 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from local_workspace import child
+from local_workspace.sql.connect import front
+from local_workspace.sql.connect.service import Connect
+from local_workspace.sql.connect.tokens import Tokens
 from local_workspace.sql.lake.appends import append_json, append_table
 from local_workspace.sql.lake.catalog import Catalog
 from local_workspace.sql.lake.context import Lake
@@ -120,7 +123,8 @@ def main() -> None:
     host, token = os.environ["LOCAL_WORKSPACE_HOST"], os.environ["LOCAL_WORKSPACE_TOKEN"]
     catalog = Catalog(host, token)
     sail = Sail(host, token, [record["name"] for record in catalog.call("GET", "catalogs")["catalogs"]])
-    child.serve(create_app(Lake(sail, catalog, Tables())), spark_port=sail.port)
+    lake = Lake(sail, catalog, Tables())
+    child.serve(create_app(lake), spark_port=front.start(Connect(lake), Tokens(host), sail.port))
 
 
 if __name__ == "__main__":

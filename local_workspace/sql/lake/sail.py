@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import quote
 
 from pysail.spark import SparkConnectServer
 from pyspark.sql.connect.session import SparkSession
@@ -65,9 +66,21 @@ class Sail:
     def _new_session(self, catalog: str, schema: str) -> SparkSession:
         session = SparkSession.builder.remote(f"sc://127.0.0.1:{self.port}").create()
         session.conf.set("spark.sql.session.timeZone", "UTC")
-        if catalog in self._catalogs:
+        self.place(session, catalog, schema)
+        return session
+
+    def join(self, user_id: str, session_id: str) -> SparkSession:
+        """A client's own session, to work in it in the client's name."""
+        user = quote(user_id, safe="")
+        return SparkSession.builder.remote(
+            f"sc://127.0.0.1:{self.port}/;user_id={user};session_id={session_id}"
+        ).create()
+
+    def place(self, session: SparkSession, catalog: str, schema: str) -> None:
+        """Let a session stand in a catalog and schema, which exist."""
+        if catalog == DEFAULT_CATALOG or catalog in self._catalogs:
             session.catalog.setCurrentCatalog(catalog)
             session.catalog.setCurrentDatabase(schema)
         else:
-            session.catalog.setCurrentDatabase(f"{catalog}.{schema}" if catalog != DEFAULT_CATALOG else schema)
-        return session
+            session.catalog.setCurrentCatalog(DEFAULT_CATALOG)
+            session.catalog.setCurrentDatabase(f"{catalog}.{schema}")

@@ -1,0 +1,66 @@
+"""What the Spark Connect service answers by itself: results as Arrow, and errors that pyspark raises by their class."""
+
+import json
+import uuid
+from collections.abc import Iterator
+
+import pyarrow as pa
+from google.protobuf import any_pb2
+from google.rpc import error_details_pb2, status_pb2
+from google.rpc.code_pb2 import INTERNAL
+from pyspark.sql.connect.proto import base_pb2, relations_pb2
+
+from local_workspace.sql.lake.errors import SqlError
+
+ANALYSIS = "org.apache.spark.sql.AnalysisException"
+PARSE = "org.apache.spark.sql.catalyst.parser.ParseException"
+DETAILS = "grpc-status-details-bin"
+MESSAGE_LENGTH = 2048
+"""Errors travel in HTTP/2 headers, which clients accept up to 8 KB."""
+
+
+def _ipc(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def local_relation(table: pa.Table) -> relations_pb2.Relation:
+    """Rows that are there already, as a relation."""
+    return relations_pb2.Relation(local_relation=relations_pb2.LocalRelation(data=_ipc(table)))
+
+
+def command_result(relation: relations_pb2.Relation) -> base_pb2.ExecutePlanResponse:
+    """What `spark.sql` gives a data frame of."""
+    result = base_pb2.ExecutePlanResponse.SqlCommandResult(relation=relation)
+    return base_pb2.ExecutePlanResponse(sql_command_result=result)
+
+
+def rows(table: pa.Table) -> base_pb2.ExecutePlanResponse:
+    """The rows of a plan."""
+    batch = base_pb2.ExecutePlanResponse.ArrowBatch(row_count=table.num_rows, data=_ipc(table))
+    return base_pb2.ExecutePlanResponse(arrow_batch=batch)
+
+
+def responses(request: base_pb2.ExecutePlanRequest, answer: base_pb2.ExecutePlanResponse | None) -> Iterator[bytes]:
+    """The stream that answers a plan: `answer`, and that it is complete where the client could come back for more."""
+    complete = base_pb2.ExecutePlanResponse(result_complete=base_pb2.ExecutePlanResponse.ResultComplete())
+    reattachable = any(option.reattach_options.reattachable for option in request.request_options)
+    for response in [answer, complete if reattachable else None]:
+        if response is not None:
+            response.session_id = request.session_id
+            # Sail takes the client's session id for its own; clients refuse answers of two servers in one session.
+            response.server_side_session_id = request.session_id
+            response.operation_id = request.operation_id
+            response.response_id = str(uuid.uuid4())
+            yield response.SerializeToString()
+
+
+def status_details(error: SqlError) -> bytes:
+    """An error as the `google.rpc.Status` that pyspark makes an exception with an error class of."""
+    classes = [PARSE, ANALYSIS] if error.condition == "PARSE_SYNTAX_ERROR" else [ANALYSIS]
+    metadata = {"classes": json.dumps(classes), "errorClass": error.condition, "sqlState": error.sqlstate}
+    detail = any_pb2.Any()
+    detail.Pack(error_details_pb2.ErrorInfo(reason=classes[0], domain="org.apache.spark", metadata=metadata))
+    return status_pb2.Status(code=INTERNAL, message=str(error)[:MESSAGE_LENGTH], details=[detail]).SerializeToString()

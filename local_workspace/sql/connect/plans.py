@@ -1,0 +1,69 @@
+"""The files that a plan names: they must lie in volumes."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from google.protobuf.message import Message
+
+from local_workspace.sql.lake.errors import unsupported
+
+PATH_OPTIONS = ("path", "paths", "checkpointlocation")
+LocalPath = Callable[[str], str]
+
+
+def messages(root: Message) -> Iterator[Message]:
+    """A message and all that are in it."""
+    waiting = [root]
+    while waiting:
+        message = waiting.pop()
+        yield message
+        for descriptor, value in message.ListFields():
+            if descriptor.message_type is None:
+                continue
+            if descriptor.message_type.GetOptions().map_entry:
+                waiting += [inner for inner in value.values() if isinstance(inner, Message)]
+            elif descriptor.is_repeated:
+                waiting += value
+            else:
+                waiting.append(value)
+
+
+def _options(message: Any, local: LocalPath) -> None:
+    for name in message.options:
+        if name.lower() in PATH_OPTIONS:
+            message.options[name] = local(message.options[name])
+
+
+def _path(message: Any, local: LocalPath) -> None:
+    if message.path:
+        message.path = local(message.path)
+    _options(message, local)
+
+
+def _data_source(message: Any, local: LocalPath) -> None:
+    message.paths[:] = [local(path) for path in message.paths]
+    _options(message, local)
+
+
+def _name(message: Any, _local: LocalPath) -> None:
+    if "/" in message.unparsed_identifier:
+        raise unsupported("reading files by path (format.`path`): they lie outside the catalog")
+
+
+WITH_FILES: dict[str, Callable[[Any, LocalPath], None]] = {
+    "spark.connect.Read.DataSource": _data_source,
+    "spark.connect.Read.NamedTable": _name,
+    "spark.connect.WriteOperation": _path,
+    "spark.connect.WriteOperationV2": _options,
+    "spark.connect.WriteStreamOperationStart": _path,
+    "spark.connect.CreateTable": _path,
+    "spark.connect.CreateExternalTable": _path,
+}
+
+
+def confine(plan: Message, local: LocalPath) -> bool:
+    """Put what `local` says in the place of each path in a plan; whether it has any. Raises SqlError."""
+    found = [message for message in messages(plan) if message.DESCRIPTOR.full_name in WITH_FILES]
+    for message in found:
+        WITH_FILES[message.DESCRIPTOR.full_name](message, local)
+    return bool(found)

@@ -1,0 +1,38 @@
+"""What is done with a plan before Sail sees it: SQL, new tables and namespaces are the lake's own work."""
+
+from collections.abc import Iterator
+from functools import partial
+
+from pyspark.sql.connect.proto import base_pb2
+
+from local_workspace.sql.connect.plans import confine
+from local_workspace.sql.connect.sessions import ClientSessions, Key
+from local_workspace.sql.lake.context import Lake
+from local_workspace.sql.lake.volumes import local_path
+
+
+def key_of(request: base_pb2.ExecutePlanRequest | base_pb2.ReleaseSessionRequest) -> Key:
+    """The session a request belongs to."""
+    return request.user_context.user_id, request.session_id
+
+
+class Connect:
+    """The lake behind Spark Connect."""
+
+    def __init__(self, lake: Lake):
+        self._lake = lake
+        self._sessions = ClientSessions(lake.sail)
+        self._local = partial(local_path, lake.catalog)
+
+    def execute(self, request: base_pb2.ExecutePlanRequest, user: str) -> Iterator[bytes] | None:
+        """The answer to a plan, or None when it is Sail's to run, as it then is in `request`. Raises SqlError."""
+        confine(request.plan, self._local)
+        return None
+
+    def confine(self, request: base_pb2.AnalyzePlanRequest) -> None:
+        """Put the paths of the machine into a request to analyse a plan. Raises SqlError."""
+        confine(request, self._local)
+
+    def release(self, request: base_pb2.ReleaseSessionRequest) -> None:
+        """Forget a session that its client ends."""
+        self._sessions.release(key_of(request))
