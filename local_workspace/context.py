@@ -4,9 +4,13 @@ import json
 import secrets
 from functools import cached_property
 
+from local_workspace.alerts.service import Alerts
+from local_workspace.alerts.store import AlertStore
 from local_workspace.apps.service import Apps
 from local_workspace.auth import Auth
 from local_workspace.config import Config
+from local_workspace.dashboards.service import Dashboards
+from local_workspace.dashboards.store import DashboardStore
 from local_workspace.dbfs.store import Dbfs
 from local_workspace.engine import Engine
 from local_workspace.files.store import VolumeFiles
@@ -15,6 +19,7 @@ from local_workspace.secrets.store import Secrets
 from local_workspace.serving.models import Models
 from local_workspace.serving.service import Serving
 from local_workspace.serving.store import Endpoints
+from local_workspace.sql.ask import Asking
 from local_workspace.sql.spark import SparkProxy
 from local_workspace.sql.statements import Statements
 from local_workspace.sql.store import StatementStore
@@ -151,6 +156,21 @@ class LocalWorkspace:
         )
         return Door(self.config.folder() / "zerobus_port", engine, int(self.host.rsplit(":", 1)[1]))
 
+    @cached_property
+    def asking(self) -> Asking:
+        """Statements for the workspace's own services."""
+        return Asking(self.statements, self.statement_store)
+
+    @cached_property
+    def alerts(self) -> Alerts:
+        """Alerts on the results of queries."""
+        return Alerts(AlertStore(self.state), self.asking)
+
+    @cached_property
+    def dashboards(self) -> Dashboards:
+        """Lakeview dashboards."""
+        return Dashboards(DashboardStore(self.state), self.asking)
+
     def address(self) -> dict[str, str]:
         """What a client needs to connect; printed when the workspace is ready."""
         return {"host": self.host, "token": self.token, "spark_remote": self.spark.remote, "zerobus": self.zerobus.url}
@@ -162,9 +182,13 @@ class LocalWorkspace:
         await self.apps.start()
         self.serving.resume()
         self.vectors.resume()
+        self.alerts.start()
+        self.dashboards.alarm.start()
 
     async def stop(self) -> None:
         """Stop every child process and close the state."""
+        await self.alerts.stop()
+        await self.dashboards.alarm.stop()
         await self.apps.stop()
         await self.zerobus.stop()
         await self.spark.stop()

@@ -9,9 +9,11 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from local_workspace import errors
+from local_workspace.alerts import routes as alerts
 from local_workspace.apps import routes as apps
 from local_workspace.auth import RequireToken
 from local_workspace.context import LocalWorkspace
+from local_workspace.dashboards import routes as dashboards
 from local_workspace.dbfs import routes as dbfs
 from local_workspace.files import routes as files
 from local_workspace.identity import routes as identity
@@ -24,7 +26,21 @@ from local_workspace.vector_search import routes as vector_search
 from local_workspace.workspace import routes as workspace
 from local_workspace.zerobus import routes as zerobus
 
-SERVICES = [identity, unity_catalog, sql, files, dbfs, workspace, secrets, apps, serving, vector_search, zerobus]
+SERVICES = [
+    alerts,
+    dashboards,
+    identity,
+    unity_catalog,
+    sql,
+    files,
+    dbfs,
+    workspace,
+    secrets,
+    apps,
+    serving,
+    vector_search,
+    zerobus,
+]
 
 
 def create_app(ws: LocalWorkspace) -> FastAPI:

@@ -118,7 +118,7 @@ def markdown(found: list[Row]) -> str:
         "# Parity with a real workspace",
         "",
         "Made by `make parity` from the routes, the differences declared at them, and the tests that call them. An",
-        "operation without a test that calls it with success fails the build. What is not listed is refused too: HTTP 501.",
+        "operation without a test that calls it with success fails the build. What is not listed is refused: HTTP 501.",
         "",
         f"{count[REAL]} operations are real, {count[PARTIAL]} partial, {count[REFUSED]} refused.",
     ]
