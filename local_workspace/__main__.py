@@ -106,6 +106,7 @@ def serve(
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             await ws.apps.stop()  # while the workspace still answers: apps send their last telemetry on the way out
+            await ws.zerobus.stop()  # and what Zerobus has taken in goes into Delta
             await super().shutdown(sockets)
 
     server = Server(uvicorn.Config(create_app(ws), log_level="warning", access_log=False, timeout_graceful_shutdown=5))

@@ -45,10 +45,14 @@ class Forwarder:
         """Listen."""
         self._server = await asyncio.start_server(self._accept, sock=self._listener)
 
-    async def stop(self) -> None:
-        """Close the port and every connection."""
+    def close(self) -> None:
+        """Take no more connections."""
         if self._server:
             self._server.close()
+
+    async def stop(self) -> None:
+        """Close the port and every connection."""
+        self.close()
         for writer in self._writers:
             writer.transport.abort()
 

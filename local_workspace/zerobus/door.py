@@ -29,7 +29,8 @@ class Door:
         await self._forwarder.start()
 
     async def stop(self) -> None:
-        """Stop the engine, which lets its streams end, and close the port."""
+        """Close the port, and stop the engine when its streams have their acknowledgements."""
+        self._forwarder.close()
         await self.engine.stop()
         await self._forwarder.stop()
 

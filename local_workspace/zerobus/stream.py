@@ -42,33 +42,35 @@ class Inbox:
     def __init__(self) -> None:
         self._waiting: list[Submission] = []
         self._bytes = 0
-        self._changed = asyncio.Condition()
         self._end: Rejected | None = None
         self._ended = False
+        self._filled = asyncio.Event()
+        self._emptied = asyncio.Event()
 
     async def put(self, submission: Submission) -> None:
         """Add one, when there is room."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._bytes < MAX_WAITING_BYTES)
-            self._waiting.append(submission)
-            self._bytes += submission.size
-            self._changed.notify_all()
+        while self._bytes > MAX_WAITING_BYTES:
+            self._emptied.clear()
+            await self._emptied.wait()
+        self._waiting.append(submission)
+        self._bytes += submission.size
+        self._filled.set()
 
-    async def end(self, why: Rejected | None = None) -> None:
+    def end(self, why: Rejected | None = None) -> None:
         """No more will come; the writer gets to know `why` after it has taken the rest."""
-        async with self._changed:
-            self._ended, self._end = True, why
-            self._changed.notify_all()
+        self._ended, self._end = True, why
+        self._filled.set()
 
     async def take(self) -> list[Submission]:
         """All there are, at least one; none at the end. Raises Rejected when the end is an error."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._waiting or self._ended)
-            taken, self._waiting, self._bytes = self._waiting, [], 0
-            self._changed.notify_all()
-            if not taken and self._end:
-                raise self._end
-            return taken
+        await self._filled.wait()
+        taken, self._waiting, self._bytes = self._waiting, [], 0
+        self._emptied.set()
+        if not self._ended:
+            self._filled.clear()
+        elif not taken and self._end:
+            raise self._end
+        return taken
 
 
 class Stream:
@@ -106,6 +108,8 @@ class Stream:
         if request is grpc.aio.EOF or request.WhichOneof("payload") != "create_stream":
             raise invalid("The first message must be create_stream.")
         create = request.create_stream
+        if not create.table_name:
+            raise invalid("table_name is missing.")
         metadata = dict(self._context.invocation_metadata())
         if metadata.get(TABLE_HEADER, create.table_name) != create.table_name:
             raise invalid(f"The header {TABLE_HEADER} and table_name ({create.table_name}) name different tables.")
@@ -128,9 +132,9 @@ class Stream:
                 last = submission.offset
                 await self._inbox.put(submission)
         except Rejected as error:
-            await self._inbox.end(error)
+            self._inbox.end(error)
         else:
-            await self._inbox.end()
+            self._inbox.end()
 
     async def _append(self, batch: list[Submission]) -> None:
         """Append and acknowledge in order; of a batch that does not fit, what comes before the first bad record."""
