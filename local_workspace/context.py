@@ -14,7 +14,9 @@ from local_workspace.dashboards.store import DashboardStore
 from local_workspace.dbfs.store import Dbfs
 from local_workspace.engine import Engine
 from local_workspace.files.store import VolumeFiles
+from local_workspace.mlflow.tracking import Tracking
 from local_workspace.models.store import RegisteredModels
+from local_workspace.prompts.store import Prompts
 from local_workspace.secrets.store import Secrets
 from local_workspace.serving.models import Models
 from local_workspace.serving.service import Serving
@@ -84,6 +86,16 @@ class LocalWorkspace:
     def models(self) -> RegisteredModels:
         """The registered models of Unity Catalog."""
         return RegisteredModels(self.state, self.config, self.catalog)
+
+    @cached_property
+    def prompts(self) -> Prompts:
+        """The prompt registry of Unity Catalog."""
+        return Prompts(self.state, self.catalog)
+
+    @cached_property
+    def tracking(self) -> Tracking:
+        """MLflow's experiments, runs, logged models and traces."""
+        return Tracking(self.config)
 
     @cached_property
     def objects(self) -> WorkspaceObjects:
@@ -196,4 +208,5 @@ class LocalWorkspace:
         await self.lake.stop()
         await self.serving.stop()
         await self.vectors.stop()
+        await self.tracking.engine.stop()
         self.state.close()

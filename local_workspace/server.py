@@ -17,7 +17,10 @@ from local_workspace.dashboards import routes as dashboards
 from local_workspace.dbfs import routes as dbfs
 from local_workspace.files import routes as files
 from local_workspace.identity import routes as identity
+from local_workspace.mlflow import routes as mlflow
+from local_workspace.models import routes as models
 from local_workspace.parity.record import CALLS, RecordCalls
+from local_workspace.prompts import routes as prompts
 from local_workspace.secrets import routes as secrets
 from local_workspace.serving import routes as serving
 from local_workspace.sql import routes as sql
@@ -40,6 +43,9 @@ SERVICES = [
     serving,
     vector_search,
     zerobus,
+    mlflow,
+    models,
+    prompts,
 ]
 
 

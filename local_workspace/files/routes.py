@@ -52,7 +52,7 @@ def _check_unmodified(file: OpenFile, since: str | None) -> None:
 def router(ws: LocalWorkspace) -> APIRouter:
     """The Files API."""
     api = APIRouter()
-    roots = Roots(ws.files, ws.models.files)
+    roots = Roots(ws.files, ws.models.files, ws.tracking.artifacts)
     uploads = MultipartUploads(roots, ws.config.folder("uploads"))
 
     @api.put(FILES, status_code=204)

@@ -66,31 +66,54 @@ class RegisteredModels:
         """A version by its number or alias. Raises NotFound."""
         wanted = str(version_or_alias)
         found = self.versions.get if wanted.isdecimal() else self.versions.by_alias
-        return self._located(found(full_name, wanted))
+        return self.located(found(full_name, wanted))
+
+    def create(self, full_name: str, by: str, tags: dict[str, str], comment: str | None) -> dict[str, Any]:
+        """A new registered model without versions. Raises SecurableExists, NotFound for its schema, BadRequest."""
+        return self.versions.create_securable(full_name, by, tags, comment)
+
+    def update(self, full_name: str, by: str, new_name: str | None = None, **changes: Any) -> dict[str, Any]:
+        """The model with what is not None changed, and under another name in its schema if one is given.
+
+        Raises NotFound, SecurableExists, BadRequest.
+        """
+        record = self.versions.securable(full_name)
+        catalog, schema, _ = record["full_name"].split(".")
+        *elsewhere, name = (new_name or record["name"]).split(".")
+        if elsewhere and [part.lower() for part in elsewhere] != [catalog, schema]:
+            raise BadRequest("new_name: a model can only be renamed within its schema")
+        if name.lower() != record["name"]:
+            record = self._catalog.rename(KIND, full_name, name, by)
+        return self._catalog.update(KIND, record["full_name"], by, **changes)
+
+    def delete(self, full_name: str) -> None:
+        """Forget a model with its versions and delete their files. Raises NotFound."""
+        self.versions.securable(full_name)
+        self._catalog.delete(KIND, full_name)
 
     def create_version(self, full_name: str, by: str, tags: dict[str, str], **facts: Any) -> ModelVersion:
         """A new version that waits for its files. Raises NotFound for the model."""
-        made = self._located(self.versions.add(full_name, by, tags, status=PENDING, **facts))
+        made = self.located(self.versions.add(full_name, by, tags, status=PENDING, **facts))
         made.folder.mkdir(parents=True, exist_ok=True)
         return made
 
     def finalize(self, full_name: str, version: Any, by: str) -> ModelVersion:
         """The version as READY. Raises BadRequest when files are missing or the model has no signature."""
-        found = self._located(self.versions.get(full_name, version))
+        found = self.located(self.versions.get(full_name, version))
         if found.status != READY:
             check_complete(found.folder)
-            found = self._located(self.versions.update(full_name, version, by, status=READY))
+            found = self.located(self.versions.update(full_name, version, by, status=READY))
         return found
 
     def delete_version(self, full_name: str, version: Any) -> None:
         """Forget a version and delete its files. Raises NotFound."""
-        folder = self._located(self.versions.get(full_name, version)).folder
+        folder = self.located(self.versions.get(full_name, version)).folder
         self.versions.delete(full_name, version)
         shutil.rmtree(folder, ignore_errors=True)
 
-    def _located(self, found: Version) -> ModelVersion:
-        model_id = self._catalog.get(KIND, found.full_name)["id"]
-        folder = self._config.root / "models" / model_id / str(found.version)
+    def located(self, found: Version) -> ModelVersion:
+        """A stored version with its folder."""
+        folder = self._config.root / "models" / found.securable / str(found.version)
         return ModelVersion(found.full_name, found.version, found.facts["status"], folder, found)
 
 

@@ -139,6 +139,40 @@ class CatalogStore:
         )
         return [json.loads(row["facts"]) for row in rows]
 
+    def below(self, kind: str, catalog: str = "") -> list[dict[str, Any]]:
+        """Every securable of one kind, in one catalog or in all."""
+        rows = self._state.rows("SELECT facts FROM securables WHERE kind = ? ORDER BY full_name", [kind])
+        found = [json.loads(row["facts"]) for row in rows]
+        return [record for record in found if catalog in ("", record["full_name"].split(".")[0])]
+
+    def rename(self, kind: str, full_name: str, new_name: str, by: str) -> dict[str, Any]:
+        """A table, view, volume or function under another name in its schema; its grants and files go with it.
+
+        Raises NotFound, SecurableExists, BadRequest for a bad name.
+        """
+        with self._state.transaction():
+            old = self.get(kind, full_name)
+            catalog, schema, _ = old["full_name"].split(".")
+            names = [catalog, schema, checked_name(kind, new_name)]
+            if self.find(kind, ".".join(names)):
+                raise SecurableExists(
+                    f"{kind.capitalize()} '{'.'.join(names)}' already exists",
+                    error_code=f"{kind.upper()}_ALREADY_EXISTS",
+                )
+            kept = {name: value for name, value in old.items() if name not in ("name", "full_name", "updated_by")}
+            if kind == "volume":
+                kept["storage_location"] = f"dbfs:/Volumes/{'/'.join(names)}"
+            record = self._insert(kind, names, old["owner"], kept | {"updated_by": by})
+            self._state.execute(
+                "UPDATE grants SET full_name = ? WHERE kind = ? AND full_name = ?",
+                [record["full_name"], kind, old["full_name"]],
+            )
+            self._state.execute("DELETE FROM securables WHERE kind = ? AND full_name = ?", [kind, old["full_name"]])
+            if kind == "volume":
+                volumes = self._config.root / "volumes"
+                volumes.joinpath(*old["full_name"].split(".")).rename(volumes.joinpath(*names))
+        return record
+
     def update(self, kind: str, full_name: str, by: str, **changes: Any) -> dict[str, Any]:
         """The securable with what is not None changed. Raises NotFound."""
         with self._state.transaction():
