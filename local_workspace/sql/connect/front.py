@@ -11,9 +11,11 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 from pyspark.sql.connect.proto import base_pb2
 
-from local_workspace.sql.connect.answers import DETAILS, MESSAGE_LENGTH, status_details
+from local_workspace.sql.connect.answers import DETAILS, MESSAGE_LENGTH, named, status_details
+from local_workspace.sql.connect.plans import table_names
 from local_workspace.sql.connect.service import Connect
 from local_workspace.sql.connect.tokens import Tokens
 from local_workspace.sql.lake.errors import SqlError
@@ -71,7 +73,7 @@ class Front(grpc.GenericRpcHandler):
     async def _execute(self, content: bytes, context: Context) -> AsyncIterator[bytes]:
         user = await self._user(context)
         request = base_pb2.ExecutePlanRequest.FromString(content)
-        async with _errors_told(context):
+        async with _errors_told(context, request):
             answer = await self._work(self._connect.execute, request, user)
             if answer is None:
                 async for response in self._stream("ExecutePlan", request.SerializeToString()):
@@ -97,7 +99,7 @@ class Front(grpc.GenericRpcHandler):
     async def _analyze(self, content: bytes, context: Context) -> bytes:
         await self._user(context)
         request = base_pb2.AnalyzePlanRequest.FromString(content)
-        async with _errors_told(context):
+        async with _errors_told(context, request):
             await self._work(self._connect.confine, request)
             return await self._sail.unary_unary(SERVICE + "AnalyzePlan")(request.SerializeToString())
 
@@ -114,16 +116,22 @@ class Front(grpc.GenericRpcHandler):
 
 
 @asynccontextmanager
-async def _errors_told(context: Context) -> AsyncIterator[None]:
+async def _errors_told(context: Context, plan: Message | None = None) -> AsyncIterator[None]:
     """End the call as the lake's error says, or as Sail ended its own."""
     try:
         yield
     except SqlError as error:
-        details = ((DETAILS, status_details(error)),)
-        await context.abort(grpc.StatusCode.INTERNAL, str(error)[:MESSAGE_LENGTH], details)
+        await _refuse(context, error)
     except grpc.aio.AioRpcError as error:
-        details = tuple(pair for pair in error.trailing_metadata() or () if pair[0] == DETAILS)
-        await context.abort(error.code(), (error.details() or "")[:MESSAGE_LENGTH], details)
+        details = [pair for pair in error.trailing_metadata() or () if pair[0] == DETAILS]
+        if plan is not None and details and (known := named(details[0][1], table_names(plan))):
+            await _refuse(context, known)
+        await context.abort(error.code(), (error.details() or "")[:MESSAGE_LENGTH], tuple(details))
+
+
+async def _refuse(context: Context, error: SqlError) -> None:
+    details = ((DETAILS, status_details(error)),)
+    await context.abort(grpc.StatusCode.INTERNAL, str(error)[:MESSAGE_LENGTH], details)
 
 
 async def _serve(connect: Connect, tokens: Tokens, sail_port: int, port: "Future[int]") -> None:

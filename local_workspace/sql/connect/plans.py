@@ -8,10 +8,12 @@ from google.protobuf.message import Message
 from local_workspace.sql.lake.errors import unsupported
 
 PATH_OPTIONS = ("path", "paths", "checkpointlocation")
+DEFAULT_FORMAT = "delta"
+"""What Databricks takes where a client names no format; Sail would take Parquet."""
 LocalPath = Callable[[str], str]
 
 
-def messages(root: Message) -> Iterator[Message]:
+def messages(root: Message) -> Iterator[Any]:
     """A message and all that are in it."""
     waiting = [root]
     while waiting:
@@ -40,7 +42,15 @@ def _path(message: Any, local: LocalPath) -> None:
     _options(message, local)
 
 
+def _save(message: Any, local: LocalPath) -> None:
+    if not message.source:
+        message.source = DEFAULT_FORMAT
+    _path(message, local)
+
+
 def _data_source(message: Any, local: LocalPath) -> None:
+    if not message.format:
+        message.format = DEFAULT_FORMAT
     message.paths[:] = [local(path) for path in message.paths]
     _options(message, local)
 
@@ -53,7 +63,7 @@ def _name(message: Any, _local: LocalPath) -> None:
 WITH_FILES: dict[str, Callable[[Any, LocalPath], None]] = {
     "spark.connect.Read.DataSource": _data_source,
     "spark.connect.Read.NamedTable": _name,
-    "spark.connect.WriteOperation": _path,
+    "spark.connect.WriteOperation": _save,
     "spark.connect.WriteOperationV2": _options,
     "spark.connect.WriteStreamOperationStart": _path,
     "spark.connect.CreateTable": _path,
@@ -67,3 +77,9 @@ def confine(plan: Message, local: LocalPath) -> bool:
     for message in found:
         WITH_FILES[message.DESCRIPTOR.full_name](message, local)
     return bool(found)
+
+
+def table_names(plan: Message) -> list[str]:
+    """The names of the tables that a plan reads."""
+    found = (message for message in messages(plan) if message.DESCRIPTOR.full_name == "spark.connect.Read.NamedTable")
+    return [message.unparsed_identifier.replace("`", "") for message in found]

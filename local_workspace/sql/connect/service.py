@@ -5,9 +5,11 @@ from functools import partial
 
 from pyspark.sql.connect.proto import base_pb2
 
+from local_workspace.sql.connect import answers, frames, namespaces, statements
 from local_workspace.sql.connect.plans import confine
 from local_workspace.sql.connect.sessions import ClientSessions, Key
 from local_workspace.sql.lake.context import Lake
+from local_workspace.sql.lake.sail import Sail
 from local_workspace.sql.lake.volumes import local_path
 
 
@@ -19,15 +21,29 @@ def key_of(request: base_pb2.ExecutePlanRequest | base_pb2.ReleaseSessionRequest
 class Connect:
     """The lake behind Spark Connect."""
 
-    def __init__(self, lake: Lake):
+    def __init__(self, lake: Lake, sail: Sail):
         self._lake = lake
-        self._sessions = ClientSessions(lake.sail)
+        self._sessions = ClientSessions(sail)
         self._local = partial(local_path, lake.catalog)
 
     def execute(self, request: base_pb2.ExecutePlanRequest, user: str) -> Iterator[bytes] | None:
         """The answer to a plan, or None when it is Sail's to run, as it then is in `request`. Raises SqlError."""
         confine(request.plan, self._local)
-        return None
+        client = self._sessions.get(key_of(request))
+        command = request.plan.command
+        if request.plan.HasField("root"):
+            if not request.plan.root.HasField("catalog"):
+                return None
+            answer = namespaces.answer(self._lake, client, request.plan.root.catalog)
+        elif command.HasField("sql_command"):
+            answer = statements.answer(self._lake, client, user, command.sql_command)
+        elif command.HasField("write_operation"):
+            answer = frames.save(self._lake, client, command.write_operation)
+        elif command.HasField("write_operation_v2"):
+            answer = frames.write_to(self._lake, client, command.write_operation_v2)
+        else:
+            return None
+        return answers.responses(request, answer) if answer is not None else None
 
     def confine(self, request: base_pb2.AnalyzePlanRequest) -> None:
         """Put the paths of the machine into a request to analyse a plan. Raises SqlError."""

@@ -124,7 +124,7 @@ def main() -> None:
     catalog = Catalog(host, token)
     sail = Sail(host, token, [record["name"] for record in catalog.call("GET", "catalogs")["catalogs"]])
     lake = Lake(sail, catalog, Tables())
-    child.serve(create_app(lake), spark_port=front.start(Connect(lake), Tokens(host), sail.port))
+    child.serve(create_app(lake), spark_port=front.start(Connect(lake, sail), Tokens(host), sail.port))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from local_workspace.sql.lake.catalog import Catalog
-from local_workspace.sql.lake.sail import Sail
+from local_workspace.sql.lake.sail import Sessions
 from local_workspace.sql.lake.tables import Tables
 
 NOTHING = pa.table({})
@@ -16,7 +16,7 @@ NOTHING = pa.table({})
 class Lake:
     """The parts of the engine."""
 
-    sail: Sail
+    sail: Sessions
     catalog: Catalog
     tables: Tables
 

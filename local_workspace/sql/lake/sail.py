@@ -9,7 +9,8 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
 from urllib.parse import quote
 
 from pysail.spark import SparkConnectServer
@@ -20,6 +21,13 @@ DEFAULT_CATALOG = "main"
 IDLE_SECONDS = 1800
 """After this a pooled session is not trusted any more: Sail forgets sessions after SESSION_SECONDS."""
 SESSION_SECONDS = 4 * 3600
+
+
+class Sessions(Protocol):
+    """Where statements get the session that they run in."""
+
+    def session(self, catalog: str, schema: str) -> AbstractContextManager[SparkSession]:
+        """A session for one statement."""
 
 
 class Sail:
