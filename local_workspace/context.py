@@ -17,6 +17,9 @@ from local_workspace.files.store import VolumeFiles
 from local_workspace.mlflow.tracking import Tracking
 from local_workspace.models.store import RegisteredModels
 from local_workspace.prompts.store import Prompts
+from local_workspace.jobs.service import Jobs
+from local_workspace.jobs.store import JobStore
+from local_workspace.jobs.triggers import Triggers
 from local_workspace.secrets.store import Secrets
 from local_workspace.serving.models import Models
 from local_workspace.serving.service import Serving
@@ -183,6 +186,18 @@ class LocalWorkspace:
         """Lakeview dashboards."""
         return Dashboards(DashboardStore(self.state), self.asking)
 
+    @cached_property
+    def jobs(self) -> Jobs:
+        """Jobs and their runs, whose tasks are child processes."""
+        return Jobs(self, JobStore(self.state), self.config.folder("jobs"))
+
+    @cached_property
+    def triggers(self) -> Triggers:
+        """What starts jobs by itself: schedules and the like."""
+        triggers = Triggers(self.jobs, self.files.locate)
+        self.jobs.on_over = triggers.changed
+        return triggers
+
     def address(self) -> dict[str, str]:
         """What a client needs to connect; printed when the workspace is ready."""
         return {"host": self.host, "token": self.token, "spark_remote": self.spark.remote, "zerobus": self.zerobus.url}
@@ -192,6 +207,8 @@ class LocalWorkspace:
         await self.spark.start()
         await self.zerobus.start()
         await self.apps.start()
+        await self.jobs.start()
+        self.triggers.start()
         self.serving.resume()
         self.vectors.resume()
         self.alerts.start()
@@ -199,6 +216,8 @@ class LocalWorkspace:
 
     async def stop(self) -> None:
         """Stop every child process and close the state."""
+        await self.triggers.stop()
+        await self.jobs.stop()
         await self.alerts.stop()
         await self.dashboards.alarm.stop()
         await self.apps.stop()

@@ -21,6 +21,7 @@ from local_workspace.mlflow import routes as mlflow
 from local_workspace.models import routes as models
 from local_workspace.parity.record import CALLS, RecordCalls
 from local_workspace.prompts import routes as prompts
+from local_workspace.jobs import routes as jobs
 from local_workspace.secrets import routes as secrets
 from local_workspace.serving import routes as serving
 from local_workspace.sql import routes as sql
@@ -46,6 +47,7 @@ SERVICES = [
     mlflow,
     models,
     prompts,
+    jobs,
 ]
 
 

@@ -173,6 +173,30 @@ class JobSettings(_Open):
     notification_settings: dict[str, Any] | None = None
 
 
+class RunNow(_Open):
+    """What run-now and repair take beside their ids."""
+
+    idempotency_token: str | None = Field(None, max_length=64)
+    job_parameters: dict[str, str] | None = None
+    notebook_params: dict[str, str] | None = None
+    python_named_params: dict[str, str] | None = None
+    sql_params: dict[str, str] | None = None
+    python_params: list[str] | None = None
+    only: list[str] | None = None
+    queue: Queue | None = None
+    rerun_tasks: list[str] | None = None
+    rerun_all_failed_tasks: bool | None = None
+    rerun_dependent_tasks: bool | None = None
+    latest_repair_id: int | None = None
+
+
+class Submit(_Open):
+    """What runs/submit takes beside a job's settings."""
+
+    run_name: str | None = None
+    idempotency_token: str | None = Field(None, max_length=64)
+
+
 def parsed(model: type[BaseModel], body: Any) -> Any:
     """`body` as the model. Raises BadRequest naming the field."""
     try:

@@ -98,9 +98,15 @@ def summary(run: Run, host: str) -> dict[str, Any]:
     overriding = {name: value for name, value in run.given.items() if name.endswith("_params") and value}
     if overriding:
         shown["overriding_parameters"] = overriding
-    if run.output.get("job_parameters"):
-        shown["job_parameters"] = run.output["job_parameters"]
     return shown | state(run) | times(run)
+
+
+def parameters(run: Run) -> dict[str, Any]:
+    """`job_parameters`: defaults and the values of this run."""
+    given = run.given.get("job_parameters") or {}
+    declared = run.settings.get("parameters") or []
+    shown = [item | {"value": given.get(item["name"], item["default"])} for item in declared]
+    return {"job_parameters": shown} if shown else {}
 
 
 def repair_history(run: Run, attempts: list[Run]) -> list[dict[str, Any]]:

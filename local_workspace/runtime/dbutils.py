@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from local_workspace.runtime.context import Context
+from local_workspace.runtime.mounts import Mounts
 from local_workspace.runtime.notebook import Notebook
 from local_workspace.runtime.outputs import Redactor
 from local_workspace.runtime.rest import Rest
@@ -127,7 +128,9 @@ class DbUtils:
         from databricks.sdk.core import Config
         from databricks.sdk.dbutils import RemoteDbUtils
 
-        return RemoteDbUtils(Config(host=self._context.host, token=self._context.token)).fs
+        fs = RemoteDbUtils(Config(host=self._context.host, token=self._context.token)).fs
+        fs._proxy_factory = _mounts  # it would look for a cluster: this is one
+        return fs
 
     @property
     def entry_point(self) -> Any:
@@ -143,7 +146,5 @@ class DbUtils:
         return ["fs", "jobs", "library", "notebook", "secrets", "widgets"]
 
 
-def values_of(folder: Path) -> dict[str, Any]:
-    """The task values that a process with this folder has set."""
-    file = folder / VALUES_FILE
-    return json.loads(file.read_text()) if file.exists() else {}
+def _mounts(_name: str) -> Any:
+    return Mounts()

@@ -9,8 +9,9 @@ import importlib.metadata
 import json
 import os
 import sys
+import threading
 import traceback
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,11 @@ from local_workspace.runtime.outputs import Failure, Result
 from local_workspace.runtime.packages import InstallError, prepared
 from local_workspace.runtime.record import NOTEBOOK, Record
 from local_workspace.runtime.shell import Shell
+from local_workspace.runtime.sql_task import run_sql
 
 RESULT_FILE, TASK_FILE, RESUME_FILE = "result.json", "task.json", "resume.json"
+END_SECONDS = 10.0
+"""How long a process may take to end when its work is done."""
 MAX_RESULT = 5 << 20
 """Characters of a notebook's exit value that are kept."""
 
@@ -31,7 +35,7 @@ class Task:
     """What to run."""
 
     kind: str
-    """`notebook`, `python` or `wheel`."""
+    """`notebook`, `python`, `wheel` or `sql`."""
     context: dict[str, Any]
     """The fields of `Context` but for host and token, which are in the environment."""
     source: str = ""
@@ -42,6 +46,9 @@ class Task:
     """The script's name for users."""
     package: str = ""
     entry_point: str = ""
+    query_id: str = ""
+    """Of a saved query, when a SQL task has no file."""
+    warehouse_id: str = ""
     arguments: list[str] = field(default_factory=list)
     keywords: dict[str, str] = field(default_factory=dict)
     """Named parameters of a wheel's entry point."""
@@ -65,6 +72,10 @@ class Ended:
     result: str | None = None
     """What the notebook exited with."""
     truncated: bool = False
+    sql: dict[str, Any] | None = None
+    """A SQL task's statements."""
+    rows: list[dict[str, Any]] | None = None
+    """The rows of its last one."""
 
 
 def main(folder: Path) -> int:
@@ -82,6 +93,9 @@ def main(folder: Path) -> int:
     staged = folder / "result.new"
     staged.write_text(json.dumps(asdict(ended)))
     staged.replace(folder / RESULT_FILE)
+    timer = threading.Timer(END_SECONDS, os._exit, [int(bool(ended.error))])  # for threads users' code has left behind
+    timer.daemon = True
+    timer.start()
     shell.close()
     return 1 if ended.error else 0
 
@@ -96,6 +110,10 @@ def run(shell: Shell, task: Task, folder: Path) -> Ended:
         shell.packages.use(Path(place))
     if task.kind == "notebook":
         return run_notebook(shell, task, folder)
+    if task.kind == "sql":
+        output: dict[str, Any] = {}
+        result = shell.call(lambda: output.update(run_sql(shell, task.source, task.query_id, task.warehouse_id)))
+        return replace(ended_by(result), **output)
     call = run_script if task.kind == "python" else run_wheel
     return ended_by(shell.call(lambda: call(shell, task)))
 
