@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import sys
 import threading
@@ -14,12 +15,17 @@ KEY_VARIABLE = "LOCAL_WORKSPACE_ENGINE_KEY"
 
 
 def exit_with_parent() -> None:
-    """Exit as soon as the parent is gone: it holds the other end of our standard input."""
+    """Exit as soon as the parent is gone: it holds the other end of our standard input.
+
+    A child with a session of its own takes along what it has started.
+    """
 
     def watch() -> None:
         # Not by sys.stdin: its lock, held while it waits, is fatal to an interpreter that ends by itself.
         while os.read(0, 4096):
             pass
+        if os.getsid(0) == os.getpid():
+            os.killpg(0, signal.SIGKILL)
         os._exit(0)
 
     threading.Thread(target=watch, daemon=True, name="exit-with-parent").start()

@@ -19,16 +19,21 @@ class Config:
     """`smollm2`, `qwen-0.5b`, the path of a GGUF file, or the URL of any OpenAI-compatible server."""
     weights: Path | None = None
     """Folder of the model weights when several workspaces share one; else it lies below `root`."""
+    scale_to_zero_seconds: float = 1800.0
+    """How long a served model that may scale to zero stays idle before its process is stopped."""
 
     @classmethod
     def from_environment(cls, root: Path, port: int, environ: Mapping[str, str] = os.environ) -> "Config":
-        """The configuration for `root`: `SOTA_LOCAL_MODEL` is the chat model, `SOTA_WEIGHTS` the weights' folder."""
+        """The configuration for `root`: `SOTA_LOCAL_MODEL` is the chat model, `SOTA_WEIGHTS` the weights' folder,
+        `SOTA_SCALE_TO_ZERO_SECONDS` how long an idle model may stay up.
+        """
         weights = environ.get("SOTA_WEIGHTS")
         return cls(
             root=root.resolve(),
             port=port,
             model=environ.get("SOTA_LOCAL_MODEL") or DEFAULT_MODEL,
             weights=Path(weights).expanduser().resolve() if weights else None,
+            scale_to_zero_seconds=float(environ.get("SOTA_SCALE_TO_ZERO_SECONDS") or cls.scale_to_zero_seconds),
         )
 
     def folder(self, *parts: str) -> Path:

@@ -21,7 +21,11 @@ from local_workspace.jobs.service import Jobs
 from local_workspace.jobs.store import JobStore
 from local_workspace.jobs.triggers import Triggers
 from local_workspace.secrets.store import Secrets
+from local_workspace.serving.configs import Configs
+from local_workspace.serving.gateway.records import Records
+from local_workspace.serving.gateway.tables import Tables
 from local_workspace.serving.models import Models
+from local_workspace.serving.references import References
 from local_workspace.serving.service import Serving
 from local_workspace.serving.store import Endpoints
 from local_workspace.sql.ask import Asking
@@ -114,7 +118,12 @@ class LocalWorkspace:
     def serving(self) -> Serving:
         """Serving endpoints and the models behind them."""
         weights = Weights(self.config.weights or self.config.folder("weights"))
-        return Serving(Endpoints(self.state), Models(self.config, weights, self.secrets))
+        endpoints = Endpoints(self.state)
+        models = Models(self.config, weights, References(self.secrets), self.models)
+        configs = Configs(endpoints, models, self.host)
+        tables = Tables(self.catalog, self.statements, self.statement_store, self.auth.OWNER)
+        records = Records(self.state, self.lake)
+        return Serving(endpoints, models, configs, tables, records, self.config.scale_to_zero_seconds)
 
     @cached_property
     def apps(self) -> Apps:
@@ -224,6 +233,7 @@ class LocalWorkspace:
         await self.zerobus.stop()
         await self.spark.stop()
         await self.statements.stop()
+        await self.serving.records.stop()
         await self.lake.stop()
         await self.serving.stop()
         await self.vectors.stop()

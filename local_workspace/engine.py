@@ -1,9 +1,11 @@
 """The parent's side of an engine: a child process started on first use and again when it has died."""
 
 import asyncio
+import contextlib
 import json
 import os
 import secrets
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,7 +29,8 @@ class Engine:
     """A child process that speaks HTTP on loopback, started lazily and supervised.
 
     `module` is run with `python -m module *arguments`; it announces its port as one JSON line on standard output
-    (`local_workspace.child`). Its output goes to `log`.
+    (`local_workspace.child`). Its output goes to `log`. One that runs users' code gets a session of its own:
+    what it has started ends with it.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class Engine:
         arguments: Callable[[], list[str]] = list,
         environment: Callable[[], dict[str, str]] = dict,
         start_timeout: float = 60.0,
+        own_session: bool = False,
     ):
         self.name = name
         self.log = log
@@ -47,6 +51,7 @@ class Engine:
         self._arguments = arguments
         self._environment = environment
         self._start_timeout = start_timeout
+        self._own_session = own_session
         self._key = secrets.token_hex(16)
         self._process: asyncio.subprocess.Process | None = None
         self._client: httpx.AsyncClient | None = None
@@ -93,12 +98,20 @@ class Engine:
             except TimeoutError:
                 self._process.kill()
                 await self._process.wait()
+        self._end_session()
         if self._copier:
             await self._copier
+
+    def _end_session(self) -> None:
+        if self._own_session and self._process:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process = None
 
     async def _start(self) -> httpx.AsyncClient:
         if self._client:
             await self._client.aclose()
+        self._end_session()
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
@@ -110,6 +123,7 @@ class Engine:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
                 env=child_environment({KEY_VARIABLE: self._key, **self._environment()}),
+                start_new_session=self._own_session,
             )
         output = self._process.stdout
         if output is None:

@@ -1,20 +1,32 @@
 """The serving endpoints API: management under `/api/2.0`, the data plane in `invocations`."""
 
-from collections.abc import Iterator
+import asyncio
+import json
+from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from local_workspace.auth import Principal
 from local_workspace.context import LocalWorkspace
+from local_workspace.errors import BadRequest, NotFound
+from local_workspace.parity import differs
 from local_workspace.serving import invocations
-from local_workspace.serving.service import Serving
-from local_workspace.serving.store import IN_PROGRESS, UPDATE_FAILED, Endpoint
-from local_workspace.serving.wire import AiGateway, CreateEndpoint, EndpointConfig, TagsPatch
+from local_workspace.serving.gateway.wire import AiGateway, RateLimits
+from local_workspace.serving.openapi import document
+from local_workspace.serving.store import Endpoint
+from local_workspace.serving.views import detailed, summary
+from local_workspace.serving.wire import CreateEndpoint, EndpointConfig, Notifications, TagsPatch
 
 ENDPOINTS = "/api/2.0/serving-endpoints"
-SUMMARY = ("name", "entity_name", "entity_version", "external_model")
-DEPLOYMENTS = {IN_PROGRESS: "DEPLOYMENT_CREATING", UPDATE_FAILED: "DEPLOYMENT_FAILED"}
+ENDPOINT = ENDPOINTS + "/{name}"
+LOG_BYTES = 64 * 1024
+SIZES = (
+    "Workload sizes and types, throughput and concurrency are stored and shown: a model runs in one process of this "
+    "machine. Custom models run in the workspace's own Python environment; the build log says how it meets theirs."
+)
 
 
 def router(ws: LocalWorkspace) -> APIRouter:
@@ -24,95 +36,114 @@ def router(ws: LocalWorkspace) -> APIRouter:
     serving = ws.serving
 
     @api.post(ENDPOINTS)
+    @differs(SIZES)
     async def create(body: CreateEndpoint, request: Request) -> dict:
         principal: Principal = request.state.principal
-        return _detailed(serving, serving.create(body, principal.name))
+        return detailed(serving, await serving.create(body, principal.name))
 
     @api.get(ENDPOINTS)
     async def list_endpoints() -> dict:
-        return {"endpoints": [_summary(serving, endpoint) for endpoint in serving.store.all()]}
+        return {"endpoints": [summary(serving, endpoint) for endpoint in serving.store.all()]}
 
-    @api.get(ENDPOINTS + "/{name}")
+    @api.get(ENDPOINT)
     async def get(name: str) -> dict:
-        return _detailed(serving, serving.store.get(name))
+        return detailed(serving, serving.store.get(name))
 
-    @api.delete(ENDPOINTS + "/{name}")
+    @api.delete(ENDPOINT)
     async def delete(name: str) -> dict:
-        serving.delete(name)
+        await serving.delete(name)
         return {}
 
-    @api.put(ENDPOINTS + "/{name}/config")
+    @api.put(ENDPOINT + "/config")
+    @differs(SIZES)
     async def update_config(name: str, body: EndpointConfig) -> dict:
-        return _detailed(serving, serving.update(name, body))
+        return detailed(serving, serving.update(name, body))
 
-    @api.put(ENDPOINTS + "/{name}/ai-gateway")
+    @api.put(ENDPOINT + "/ai-gateway")
+    @differs(
+        "Guardrails know keywords alone; the payload table has a row within seconds of an answer, written again if the "
+        "workspace was killed between writing and forgetting it; usage_context is JSON text in the usage table."
+    )
     async def put_ai_gateway(name: str, body: AiGateway) -> dict:
-        serving.store.get(name)
-        body.refuse_what_is_on()
-        settings = body.model_dump(exclude_none=True)
-        serving.store.set_ai_gateway(name, settings)
-        return settings
+        return await serving.set_ai_gateway(name, body)
 
-    @api.patch(ENDPOINTS + "/{name}/tags")
+    @api.put(ENDPOINT + "/rate-limits")
+    async def put_rate_limits(name: str, body: RateLimits) -> dict:
+        serving.store.get(name)
+        limits = [limit.model_dump(exclude_none=True) for limit in body.rate_limits or []]
+        serving.store.set(name, "rate_limits", limits)
+        serving.changed(name)
+        return {"rate_limits": limits}
+
+    @api.patch(ENDPOINT + "/notifications")
+    @differs("Stored and shown; the local workspace sends no mail.")
+    async def update_notifications(name: str, body: Notifications) -> dict:
+        serving.store.get(name)
+        told = body.email_notifications.model_dump(exclude_none=True) if body.email_notifications else {}
+        serving.store.set(name, "email_notifications", told)
+        return {"name": name, "email_notifications": told}
+
+    @api.patch(ENDPOINT + "/tags")
     async def patch_tags(name: str, body: TagsPatch) -> dict:
         tags = {tag["key"]: tag for tag in serving.store.get(name).tags}
-        for key in body.delete_tags:
+        for key in body.delete_tags or []:
             tags.pop(key, None)
-        tags |= {tag.key: tag.model_dump(exclude_none=True) for tag in body.add_tags}
+        tags |= {tag.key: tag.model_dump(exclude_none=True) for tag in body.add_tags or []}
         serving.store.set_tags(name, list(tags.values()))
         return {"tags": list(tags.values())}
+
+    @api.get(ENDPOINT + "/metrics")
+    @differs("Counted since the workspace started; the load is that of the endpoint's processes on this machine.")
+    def metrics(name: str) -> Response:
+        endpoint = serving.store.get(name)
+        processes = [serving.models.process(name, entity) for entity in _entities(endpoint)]
+        pids = [process.engine.pid for process in processes if process and process.engine.pid]
+        return PlainTextResponse(serving.metrics(name).text(pids), media_type=CONTENT_TYPE_LATEST)
+
+    @api.get(ENDPOINT + "/openapi")
+    async def openapi(name: str) -> Response:
+        endpoint = serving.store.get(name)
+        config = endpoint.config or endpoint.pending or {}
+        entity = config["served_entities"][0]
+        signature = None if config.get("task") else serving.models.signature(entity).get("signature")
+        shown = document(name, ws.host, config.get("task"), signature)
+        return PlainTextResponse(json.dumps(shown), media_type="application/json")
+
+    @api.get(ENDPOINT + "/served-models/{entity}/logs")
+    @differs("Models of `system.ai` run once for all endpoints: their log is that of all.")
+    async def logs(name: str, entity: str) -> dict:
+        endpoint = serving.store.get(name)
+        return {"logs": await asyncio.to_thread(_tail, serving.models.log(name, _entity(endpoint, entity)))}
+
+    @api.get(ENDPOINT + "/served-models/{entity}/build-logs")
+    @differs("Nothing is built: it says how the model's requirements are met here, and how it was loaded.")
+    async def build_logs(name: str, entity: str) -> dict:
+        endpoint = serving.store.get(name)
+        path = serving.models.build_log(name, _entity(endpoint, entity))
+        return {"logs": await asyncio.to_thread(_tail, path)}
 
     return api
 
 
-def _summary(serving: Serving, endpoint: Endpoint) -> dict[str, Any]:
-    config = endpoint.config or endpoint.pending or {"served_entities": []}
-    entities = [
-        {field: value for field, value in entity.items() if field in SUMMARY}
-        for entity in _entities(config["served_entities"])
-    ]
-    return {
-        "name": endpoint.name,
-        "id": endpoint.id,
-        "creator": endpoint.creator,
-        "creation_timestamp": endpoint.created_at,
-        "last_updated_timestamp": endpoint.updated_at,
-        "description": endpoint.description or "",
-        "state": {"ready": "READY" if endpoint.config else "NOT_READY", "config_update": endpoint.config_update},
-        "config": {"served_entities": entities},
-        "tags": endpoint.tags,
-        "task": serving.task(endpoint),
-        **({"ai_gateway": endpoint.ai_gateway} if endpoint.ai_gateway else {}),
-    }
+def _entities(endpoint: Endpoint) -> list[dict[str, Any]]:
+    pending = endpoint.pending["served_entities"] if endpoint.pending else []
+    return [*(endpoint.config["served_entities"] if endpoint.config else []), *pending]
 
 
-def _detailed(serving: Serving, endpoint: Endpoint) -> dict[str, Any]:
-    answer = _summary(serving, endpoint) | {"permission_level": "CAN_MANAGE", "route_optimized": False}
-    del answer["config"]
-    if endpoint.config:
-        answer["config"] = _config(endpoint, endpoint.config, "DEPLOYMENT_READY", "", endpoint.config_version)
-    if endpoint.pending:
-        deployment = DEPLOYMENTS[endpoint.config_update]
-        pending = _config(endpoint, endpoint.pending, deployment, endpoint.message, endpoint.config_version + 1)
-        answer["pending_config"] = pending | {"start_time": endpoint.updated_at}
-    return answer
+def _entity(endpoint: Endpoint, name: str) -> dict[str, Any]:
+    entities = _entities(endpoint)
+    for entity in reversed(entities):
+        if entity["name"] == name:
+            return entity
+    known = ", ".join(sorted({entity["name"] for entity in entities}))
+    raise NotFound(f"Endpoint '{endpoint.name}' has no served entity {name!r}; it has {known}.")
 
 
-def _config(endpoint: Endpoint, config: dict[str, Any], deployment: str, message: str, version: int) -> dict[str, Any]:
-    facts = {
-        "creator": endpoint.creator,
-        "creation_timestamp": endpoint.created_at,
-        "state": {"deployment": deployment, "deployment_state_message": message},
-    }
-    entities = [entity | facts for entity in _entities(config["served_entities"])]
-    return config | {"served_entities": entities, "config_version": version}
-
-
-def _entities(entities: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The served entities without the keys they were given in plain text."""
-    for entity in entities:
-        if external := entity.get("external_model"):
-            shown = {k: v for k, v in external["openai_config"].items() if not k.endswith("_plaintext")}
-            yield entity | {"external_model": external | {"openai_config": shown}}
-        else:
-            yield entity
+def _tail(path: Path | None) -> str:
+    if path is None:
+        raise BadRequest("this served entity has no such log: it runs in no process of this endpoint")
+    if not path.exists():
+        return ""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LOG_BYTES))
+        return file.read().decode(errors="replace")

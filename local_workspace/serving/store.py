@@ -16,6 +16,9 @@ CREATE TABLE IF NOT EXISTS serving_endpoints (
     name TEXT PRIMARY KEY, id TEXT NOT NULL, creator TEXT NOT NULL, description TEXT, tags TEXT NOT NULL,
     ai_gateway TEXT, config TEXT, config_version INTEGER NOT NULL, pending TEXT, config_update TEXT NOT NULL,
     message TEXT NOT NULL, created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS serving_settings (
+    endpoint TEXT NOT NULL REFERENCES serving_endpoints (name) ON DELETE CASCADE, name TEXT NOT NULL,
+    value TEXT NOT NULL, PRIMARY KEY (endpoint, name));
 """
 _JSON = ("tags", "ai_gateway", "config", "pending")
 
@@ -37,6 +40,8 @@ class Endpoint:
     message: str
     created_at: int
     updated_at: int
+    settings: dict[str, Any]
+    """By name: `rate_limits`, `email_notifications`, `budget_policy_id`, and the `progress` of the pending entities."""
 
 
 class Endpoints:
@@ -57,16 +62,20 @@ class Endpoints:
         ):
             raise AlreadyExists(f"Endpoint with name '{name}' already exists.")
 
+    def find(self, name: str) -> Endpoint | None:
+        """One endpoint, if there is one of that name."""
+        row = self._state.row("SELECT * FROM serving_endpoints WHERE name = ?", [name])
+        return self._endpoint(row) if row else None
+
     def get(self, name: str) -> Endpoint:
         """One endpoint. Raises NotFound."""
-        row = self._state.row("SELECT * FROM serving_endpoints WHERE name = ?", [name])
-        if row is None:
-            raise NotFound(f"The given endpoint does not exist, please retry after checking the name: {name!r}")
-        return _endpoint(row)
+        if found := self.find(name):
+            return found
+        raise NotFound(f"The given endpoint does not exist, please retry after checking the name: {name!r}")
 
     def all(self) -> list[Endpoint]:
         """All endpoints."""
-        return [_endpoint(row) for row in self._state.rows("SELECT * FROM serving_endpoints ORDER BY name")]
+        return [self._endpoint(row) for row in self._state.rows("SELECT * FROM serving_endpoints ORDER BY name")]
 
     def delete(self, name: str) -> None:
         """Forget an endpoint. Raises NotFound."""
@@ -91,6 +100,12 @@ class Endpoints:
             message="",
         )
 
+    def set(self, name: str, setting: str, value: Any) -> None:
+        """Keep one of an endpoint's settings."""
+        self._state.execute(
+            "INSERT OR REPLACE INTO serving_settings VALUES (?, ?, ?)", [name, setting, json.dumps(value)]
+        )
+
     def fail(self, name: str, message: str) -> None:
         """The pending configuration could not be brought up; what served before goes on."""
         self._set(name, config_update=UPDATE_FAILED, message=message)
@@ -109,9 +124,10 @@ class Endpoints:
         sql = f"UPDATE serving_endpoints SET {assignments} WHERE name = ?"  # noqa: S608 - names written above
         self._state.execute(sql, [*columns.values(), name])
 
-
-def _endpoint(row: dict[str, Any]) -> Endpoint:
-    return Endpoint(**row | {column: json.loads(row[column]) if row[column] else None for column in _JSON})
+    def _endpoint(self, row: dict[str, Any]) -> Endpoint:
+        rows = self._state.rows("SELECT name, value FROM serving_settings WHERE endpoint = ?", [row["name"]])
+        read = {column: json.loads(row[column]) if row[column] else None for column in _JSON}
+        return Endpoint(**row | read, settings={row["name"]: json.loads(row["value"]) for row in rows})
 
 
 def _now() -> int:

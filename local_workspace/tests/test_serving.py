@@ -22,8 +22,9 @@ from databricks.sdk.errors import (
 )
 from databricks.sdk.service.serving import (
     AiGatewayConfig,
-    AiGatewayRateLimit,
-    AiGatewayRateLimitRenewalPeriod,
+    AiGatewayGuardrailParameters,
+    AiGatewayGuardrails,
+    AutoCaptureConfigInput,
     ChatMessage,
     ChatMessageRole,
     EndpointCoreConfigInput,
@@ -35,6 +36,7 @@ from databricks.sdk.service.serving import (
     OpenAiConfig,
     Route,
     ServedEntityInput,
+    TelemetryConfig,
     TrafficConfig,
 )
 
@@ -265,11 +267,17 @@ def test_openai_paths_need_a_known_endpoint_of_the_task(client):
 
 def test_what_is_not_done_is_refused_by_name(workspace, chat):
     endpoints = workspace.client.serving_endpoints
-    limit = AiGatewayRateLimit(renewal_period=AiGatewayRateLimitRenewalPeriod.MINUTE, calls=1)
-    with pytest.raises(NotImplemented, match="rate_limits"):
-        endpoints.put_ai_gateway("chat", rate_limits=[limit])
-    with pytest.raises(NotImplemented, match="rate_limits"):
-        create(workspace, "limited", CHAT, ai_gateway=AiGatewayConfig(rate_limits=[limit]))
+    safe = AiGatewayGuardrails(input=AiGatewayGuardrailParameters(safety=True))
+    with pytest.raises(NotImplemented, match=r"guardrails\.safety"):
+        endpoints.put_ai_gateway("chat", guardrails=safe)
+    with pytest.raises(NotImplemented, match=r"guardrails\.safety"):
+        create(workspace, "guarded", CHAT, ai_gateway=AiGatewayConfig(guardrails=safe))
+    with pytest.raises(NotImplemented, match="telemetry_config"):
+        create(workspace, "told", CHAT, telemetry_config=TelemetryConfig(telemetry_profile_id="x"))
+    with pytest.raises(NotImplemented, match="instance_profile_arn"):
+        create(workspace, "profile", ServedEntityInput(entity_name=CHAT.entity_name, instance_profile_arn="x"))
+    with pytest.raises(InvalidParameterValue, match="legacy inference tables are no longer supported"):
+        endpoints.update_config("chat", served_entities=[CHAT], auto_capture_config=AutoCaptureConfigInput())
     with pytest.raises(NotImplemented, match="anthropic"):
         model = ExternalModel(provider=ExternalModelProvider.ANTHROPIC, name="c", task="llm/v1/chat")
         create(workspace, "other", ServedEntityInput(name="c", external_model=model))

@@ -1,0 +1,115 @@
+"""The Delta tables that requests are recorded in."""
+
+import time
+from typing import Any
+
+from local_workspace.errors import ApiError, BadRequest, Unavailable
+from local_workspace.serving.gateway.wire import InferenceTable
+from local_workspace.sql.statements import Statements
+from local_workspace.sql.store import StatementStore
+from local_workspace.unity_catalog.store import CatalogStore, SecurableExists
+
+PAYLOAD = {
+    "client_request_id": "STRING",
+    "databricks_request_id": "STRING",
+    "request_date": "DATE",
+    "request_time": "TIMESTAMP",
+    "status_code": "INT",
+    "sampling_fraction": "DOUBLE",
+    "execution_duration_ms": "BIGINT",
+    "request": "STRING",
+    "response": "STRING",
+    "served_entity_id": "STRING",
+    "logging_error_codes": "ARRAY<STRING>",
+    "requester": "STRING",
+}
+"""https://docs.databricks.com/aws/en/ai-gateway/inference-tables"""
+USAGE_TABLE = "system.serving.endpoint_usage"
+USAGE = {
+    "workspace_id": "STRING",
+    "client_request_id": "STRING",
+    "databricks_request_id": "STRING",
+    "requester": "STRING",
+    "status_code": "INT",
+    "request_time": "TIMESTAMP",
+    "input_token_count": "BIGINT",
+    "output_token_count": "BIGINT",
+    "usage_context": "STRING",
+    "request_streaming": "BOOLEAN",
+    "served_entity_id": "STRING",
+    "endpoint_name": "STRING",
+    "served_entity_name": "STRING",
+}
+"""https://docs.databricks.com/aws/en/ai-gateway/configure-ai-gateway-endpoints (usage table); the context as JSON."""
+MAX_PAYLOAD = 2**20
+WAIT_SECONDS = 60.0
+MICROSECONDS_PER_DAY = 86_400_000_000
+
+
+def payload_table(endpoint: str, settings: InferenceTable) -> str:
+    """The full name of an endpoint's inference table."""
+    prefix = (settings.table_name_prefix or endpoint).replace("-", "_")
+    return f"{settings.catalog_name}.{settings.schema_name}.{prefix}_payload".lower()
+
+
+def payload(text: str | None, kind: str, codes: list[str]) -> str | None:
+    """A request or response as it is recorded: not at all when it is too long, which `codes` then say."""
+    if text is not None and len(text) > MAX_PAYLOAD:
+        codes.append(f"MAX_{kind}_SIZE_EXCEEDED")
+        return None
+    return text
+
+
+def moment(seconds: float) -> dict[str, Any]:
+    """A time in the columns of the inference table (Arrow counts microseconds, and days for dates)."""
+    microseconds = int(seconds * 1_000_000)
+    return {"request_time": microseconds, "request_date": microseconds // MICROSECONDS_PER_DAY}
+
+
+class Tables:
+    """Makes the tables when they are asked for."""
+
+    def __init__(self, catalog: CatalogStore, statements: Statements, store: StatementStore, user: str):
+        self._catalog = catalog
+        self._statements = statements
+        self._store = store
+        self._user = user
+
+    async def payload(self, endpoint: str, settings: InferenceTable) -> None:
+        """Make an endpoint's inference table. Raises NotFound for its schema, BadRequest for another kind of table."""
+        self._catalog.get("schema", f"{settings.catalog_name}.{settings.schema_name}")
+        await self._make(payload_table(endpoint, settings), PAYLOAD)
+
+    async def usage(self) -> None:
+        """Make the usage table in the catalog `system`."""
+        for kind, name in (("catalog", "system"), ("schema", "system.serving")):
+            try:
+                self._catalog.create(kind, name, self._user)
+            except SecurableExists:
+                continue
+        await self._make(USAGE_TABLE, USAGE)
+
+    async def _make(self, name: str, columns: dict[str, str]) -> None:
+        found = self._catalog.find("table", name)
+        if found is None:
+            catalog, schema, _ = name.split(".")
+            described = ", ".join(f"{column} {kind}" for column, kind in columns.items())
+            await self._run(f"CREATE TABLE IF NOT EXISTS {name} ({described})", catalog, schema)
+            found = self._catalog.get("table", name)
+        there = {column["name"] for column in found["columns"]}
+        if missing := [column for column in columns if column not in there]:
+            raise BadRequest(
+                f"the table {name} exists and is no table of this kind: it has no column {missing[0]}; "
+                "choose another table_name_prefix"
+            )
+
+    async def _run(self, sql: str, catalog: str, schema: str) -> None:
+        request: dict[str, Any] = {"sql": sql, "catalog": catalog, "schema_name": schema, "user": self._user}
+        request |= {"parameters": [], "row_limit": None, "byte_limit": None}
+        statement = self._statements.submit(request)
+        started = time.monotonic()
+        while not await self._statements.wait(statement, WAIT_SECONDS):
+            if time.monotonic() - started > WAIT_SECONDS:
+                raise Unavailable(f"the SQL engine did not make a table within {WAIT_SECONDS:.0f} s: {sql}")
+        if error := self._store.get(statement)["error"]:
+            raise ApiError(error["message"], error_code=error["error_code"])
