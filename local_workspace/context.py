@@ -8,6 +8,7 @@ from local_workspace.alerts.service import Alerts
 from local_workspace.alerts.store import AlertStore
 from local_workspace.apps.service import Apps
 from local_workspace.auth import Auth
+from local_workspace.compute.service import Compute
 from local_workspace.config import Config
 from local_workspace.dashboards.service import Dashboards
 from local_workspace.dashboards.store import DashboardStore
@@ -207,6 +208,15 @@ class LocalWorkspace:
         self.jobs.on_over = triggers.changed
         return triggers
 
+    @cached_property
+    def compute(self) -> Compute:
+        """Clusters and the execution contexts on them."""
+
+        def environment(token: str) -> dict[str, str]:
+            return {"DATABRICKS_HOST": self.host, "SPARK_REMOTE": self.spark.remote.replace(self.token, token)}
+
+        return Compute(self.state, self.config.folder("contexts"), self.auth, environment)
+
     def address(self) -> dict[str, str]:
         """What a client needs to connect; printed when the workspace is ready."""
         return {"host": self.host, "token": self.token, "spark_remote": self.spark.remote, "zerobus": self.zerobus.url}
@@ -215,6 +225,7 @@ class LocalWorkspace:
         """Bring back what was running when the workspace stopped."""
         await self.spark.start()
         await self.zerobus.start()
+        await self.compute.start()
         await self.apps.start()
         await self.jobs.start()
         self.triggers.start()
@@ -225,6 +236,7 @@ class LocalWorkspace:
 
     async def stop(self) -> None:
         """Stop every child process and close the state."""
+        await self.compute.stop()
         await self.triggers.stop()
         await self.jobs.stop()
         await self.alerts.stop()

@@ -12,6 +12,7 @@ from local_workspace import errors
 from local_workspace.alerts import routes as alerts
 from local_workspace.apps import routes as apps
 from local_workspace.auth import RequireToken
+from local_workspace.compute import routes as compute
 from local_workspace.context import LocalWorkspace
 from local_workspace.dashboards import routes as dashboards
 from local_workspace.dbfs import routes as dbfs
@@ -40,6 +41,7 @@ SERVICES = [
     dbfs,
     workspace,
     secrets,
+    compute,
     apps,
     serving,
     vector_search,
