@@ -74,8 +74,6 @@ def test_an_unknown_option_is_refused_by_name(workspace):
         workspace.client.catalogs.create("uc_foreign", connection_name="c")
     with pytest.raises(BadRequest, match="volume_type"):
         workspace.client.volumes.create("main", "default", "ext", VolumeType.EXTERNAL, storage_location="s3://b")
-    with pytest.raises(NotImplemented, match="functions"):
-        list(workspace.client.functions.list("main", "default"))
 
 
 def test_wrong_types_name_the_field(workspace):

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 from local_workspace.context import LocalWorkspace
-from local_workspace.errors import NotImplementedHere
+from local_workspace.errors import NotFound, NotImplementedHere
 from local_workspace.unity_catalog.columns import field_from_sail, has_collection, sail_column
 
 PREFIX = "/engine/unity-catalog"
@@ -94,11 +94,16 @@ def router(ws: LocalWorkspace) -> APIRouter:
 
     @api.get("/tables")
     def list_tables(catalog_name: str, schema_name: str) -> dict:
-        return {"tables": [table(record) for record in store.children("table", f"{catalog_name}.{schema_name}")]}
+        found = store.children("table", f"{catalog_name}.{schema_name}")
+        return {"tables": [table(record) for record in found if record["table_type"] != "VIEW"]}
 
     @api.get("/tables/{full_name}")
     async def get_table(full_name: str) -> dict:
-        return table(store.get("table", full_name))
+        record = store.get("table", full_name)
+        if record["table_type"] == "VIEW":
+            # Sail has no views: the lake engine puts their queries into statements.
+            raise NotFound(f"{full_name} is a view.", error_code="TABLE_DOES_NOT_EXIST")
+        return table(record)
 
     @api.post("/staging-tables")
     def stage(body: Staging) -> dict:

@@ -1,7 +1,7 @@
 """Unity Catalog as the SDK speaks it: catalogs, schemas, volumes, tables and permissions.
 
 Tables are created by SQL, as on Databricks. Permissions are stored and shown; nothing enforces them here.
-Functions, external locations, connections and shares are answered 501.
+External locations, connections and shares are answered 501.
 """
 
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from local_workspace.context import LocalWorkspace
 from local_workspace.errors import NotImplementedHere
-from local_workspace.unity_catalog import engine_routes
+from local_workspace.unity_catalog import engine_objects, engine_routes, functions
 from local_workspace.unity_catalog.columns import column_info
 from local_workspace.unity_catalog.store import DEPTH, checked_name
 
@@ -69,7 +69,7 @@ class PermissionsChange(Body):
 def described(kind: str, record: dict[str, Any]) -> dict[str, Any]:
     """A stored securable as the API shows it."""
     names = record["full_name"].split(".")
-    shown = {name: value for name, value in record.items() if name != "id"}
+    shown = {name: value for name, value in record.items() if name not in ("id", "view")}
     shown |= {"securable_type": kind.upper(), f"{kind}_id": record["id"]}
     if kind != "catalog":
         shown["catalog_name"] = names[0]
@@ -174,8 +174,10 @@ def router(ws: LocalWorkspace) -> APIRouter:
             store.delete(kind, full_name, force=force)
             return {}
 
-    for kind in ("catalog", "schema", "volume", "table"):
+    for kind in ("catalog", "schema", "volume", "table", "function"):
         add_get_update_delete(kind)
+    api.include_router(functions.router(ws))
+    api.include_router(engine_objects.router(ws))
     api.include_router(engine_routes.router(ws))
     return api
 

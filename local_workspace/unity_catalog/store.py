@@ -1,4 +1,4 @@
-"""Unity Catalog's securables in SQLite: catalogs, schemas, volumes, tables and the grants on them."""
+"""Unity Catalog's securables in SQLite: catalogs, schemas, volumes, tables, functions and the grants on them."""
 
 import json
 import re
@@ -12,8 +12,8 @@ from local_workspace.config import Config
 from local_workspace.errors import ApiError, BadRequest, NotFound
 from local_workspace.state import State
 
-DEPTH = {"catalog": 1, "schema": 2, "volume": 3, "table": 3, "model": 3, "prompt": 3}
-CHILDREN = {"catalog": ("schema",), "schema": ("volume", "table", "model", "prompt")}
+DEPTH = {"catalog": 1, "schema": 2, "volume": 3, "table": 3, "model": 3, "prompt": 3, "function": 3}
+CHILDREN = {"catalog": ("schema",), "schema": ("volume", "table", "model", "prompt", "function")}
 NAME = re.compile(r"[^\s./\x00-\x1f\x7f`\\\"]{1,255}")
 
 DDL = """
@@ -144,6 +144,10 @@ class CatalogStore:
         rows = self._state.rows("SELECT facts FROM securables WHERE kind = ? ORDER BY full_name", [kind])
         found = [json.loads(row["facts"]) for row in rows]
         return [record for record in found if catalog in ("", record["full_name"].split(".")[0])]
+
+    def all_grants(self) -> list[dict[str, Any]]:
+        """Every stored privilege: `kind`, `full_name`, `principal`, `privilege`."""
+        return self._state.rows("SELECT kind, full_name, principal, privilege FROM grants ORDER BY 1, 2, 3, 4", [])
 
     def rename(self, kind: str, full_name: str, new_name: str, by: str) -> dict[str, Any]:
         """A table, view, volume or function under another name in its schema; its grants and files go with it.

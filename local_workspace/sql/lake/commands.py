@@ -1,4 +1,4 @@
-"""Commands on the catalog that Sail lacks: CREATE/DROP of catalogs, schemas and volumes, SHOW, GRANT, COMMENT, USE."""
+"""Commands on the catalog that Sail lacks: CREATE/DROP of catalogs, schemas and volumes, SHOW, GRANT, USE."""
 
 import fnmatch
 from collections.abc import Callable
@@ -21,7 +21,7 @@ def strings(*names: str, rows: list[tuple]) -> pa.Table:
     return pa.table({name: pa.array(values, pa.string()) for name, values in zip(names, columns, strict=True)})
 
 
-def _properties(words: Words) -> dict[str, str]:
+def properties_of(words: Words) -> dict[str, str]:
     words.expect("(")
     properties = {}
     while True:
@@ -52,7 +52,7 @@ def create(lake: Lake, words: Words) -> pa.Table:
         if words.take("COMMENT"):
             body["comment"] = words.string()
         elif words.take("WITH", "DBPROPERTIES") and KIND[kind] == "schema":
-            body["properties"] = _properties(words)
+            body["properties"] = properties_of(words)
         elif words.peek() in ("MANAGED", "LOCATION", "DEFAULT", "OPTIONS", "USING"):
             raise unsupported(f"{words.peek()} in CREATE {kind}")
         else:
@@ -95,25 +95,7 @@ def use(lake: Lake, words: Words) -> pa.Table:
     return NOTHING
 
 
-def comment(lake: Lake, words: Words) -> pa.Table:
-    """COMMENT ON CATALOG | SCHEMA | VOLUME | TABLE name IS '…' | NULL."""
-    words.expect("COMMENT", "ON")
-    kind = words.one_of(*DEPTH)
-    full_name = words.name(DEPTH[kind])
-    words.expect("IS")
-    text = "" if words.take("NULL") else words.string()
-    words.end()
-    if kind == "TABLE":
-        location = lake.location(full_name)
-        with lake.tables.lock(location):
-            lake.tables.open(location).alter.set_table_description(text)
-        lake.catalog.engine("PATCH", "tables", full_name, json={"comment": text})
-    else:
-        lake.catalog.call("PATCH", f"{KIND[kind]}s", full_name, json={"comment": text})
-    return NOTHING
-
-
-def _pattern(words: Words) -> Callable[[str], bool]:
+def pattern(words: Words) -> Callable[[str], bool]:
     """`[LIKE] 'a*|b'` at the end of SHOW."""
     words.take("LIKE")
     if words.peek() in ("", ";"):
@@ -121,10 +103,10 @@ def _pattern(words: Words) -> Callable[[str], bool]:
         return lambda _name: True
     patterns = words.string().lower().split("|")
     words.end()
-    return lambda name: any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    return lambda name: any(fnmatch.fnmatchcase(name, wanted) for wanted in patterns)
 
 
-def _namespace(words: Words, depth: int) -> str:
+def namespace(words: Words, depth: int) -> str:
     if words.take("IN") or words.take("FROM"):
         return words.name(depth)
     return ".".join([words.catalog, words.schema][:depth])
@@ -133,7 +115,7 @@ def _namespace(words: Words, depth: int) -> str:
 def show_catalogs(lake: Lake, words: Words) -> pa.Table:
     """SHOW CATALOGS."""
     words.expect("SHOW", "CATALOGS")
-    matches = _pattern(words)
+    matches = pattern(words)
     found = lake.catalog.call("GET", "catalogs")["catalogs"]
     return strings("catalog", rows=[(record["name"],) for record in found if matches(record["name"])])
 
@@ -142,15 +124,15 @@ def show_schemas(lake: Lake, words: Words) -> pa.Table:
     """SHOW SCHEMAS [IN catalog]."""
     words.expect("SHOW")
     words.one_of("SCHEMAS", "DATABASES")
-    catalog = _namespace(words, 1)
-    matches = _pattern(words)
+    catalog = namespace(words, 1)
+    matches = pattern(words)
     found = lake.catalog.call("GET", "schemas", params={"catalog_name": catalog})["schemas"]
     return strings("databaseName", rows=[(record["name"],) for record in found if matches(record["name"])])
 
 
 def _members(lake: Lake, words: Words, kind: str) -> list[tuple[str, str]]:
-    catalog, schema = _namespace(words, 2).split(".")
-    matches = _pattern(words)
+    catalog, schema = namespace(words, 2).split(".")
+    matches = pattern(words)
     found = lake.catalog.call("GET", f"{kind}s", params={"catalog_name": catalog, "schema_name": schema})[f"{kind}s"]
     return [(schema, record["name"]) for record in found if matches(record["name"])]
 
@@ -221,9 +203,14 @@ def describe_securable(lake: Lake, words: Words) -> pa.Table:
     return strings("info_name", "info_value", rows=shown)
 
 
-def refuse(_lake: Lake, words: Words) -> pa.Table:
-    """A command the local workspace does not have. Raises SqlError with its name."""
-    raise unsupported(" ".join(token.text.upper() for token in words.tokens[:2]))
+def refusal(reason: str = "") -> Command:
+    """A command the local workspace does not have: it raises SqlError with the command's name and the reason."""
+
+    def refuse(_lake: Lake, words: Words) -> pa.Table:
+        name = " ".join(token.text.upper() for token in words.tokens[:3] if token.text.isidentifier())
+        raise unsupported(f"{name}: {reason}" if reason else name)
+
+    return refuse
 
 
 def empty(_lake: Lake, _words: Words) -> pa.Table:

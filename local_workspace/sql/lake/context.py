@@ -1,6 +1,6 @@
 """What every statement is run with: the engine's parts, built once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +19,8 @@ class Lake:
     sail: Sessions
     catalog: Catalog
     tables: Tables
+    names: set[str] = field(default_factory=set)
+    """Names of views and functions seen so far: a statement with one of them is expanded before Sail refuses it."""
 
     def location(self, full_name: str) -> str:
         """Where a registered table lies. Raises SqlError."""

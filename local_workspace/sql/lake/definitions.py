@@ -1,7 +1,7 @@
-"""CREATE TABLE and ALTER TABLE: parsed by sqlglot, done by delta-rs, registered in the catalog.
+"""CREATE TABLE: parsed by sqlglot, done by delta-rs, registered in the catalog.
 
-Sail lacks OR REPLACE, CLUSTER BY and most of ALTER, and cannot make a managed table from a query.
-Constraints other than NOT NULL, defaults and generated columns are refused by name.
+Sail lacks OR REPLACE and CLUSTER BY, and cannot make a managed table from a query.
+Constraints other than NOT NULL and CHECK, and generated columns are refused by name.
 """
 
 import json
@@ -9,7 +9,6 @@ import shutil
 from typing import Any
 
 import pyarrow as pa
-from deltalake import Field as DeltaField
 from deltalake.exceptions import DeltaError
 from pyspark.sql.connect.session import SparkSession
 from sqlglot import exp
@@ -18,7 +17,11 @@ from local_workspace.sql.lake.context import NOTHING, Lake
 from local_workspace.sql.lake.errors import SqlError, unsupported
 from local_workspace.sql.lake.maintenance import CLUSTERING
 from local_workspace.sql.lake.tables import path_of
+from local_workspace.sql.lake.tokens import tokens_of
 from local_workspace.sql.lake.types import delta_type
+from local_workspace.sql.lake.words import Words
+
+CONSTRAINT = "delta.constraints."
 
 
 def full_name(table: exp.Table, catalog: str, schema: str) -> str:
@@ -40,7 +43,9 @@ def column_field(column: exp.ColumnDef) -> dict[str, Any]:
         if isinstance(constraint.kind, exp.NotNullColumnConstraint):
             field["nullable"] = bool(constraint.kind.args.get("allow_null"))
         elif isinstance(constraint.kind, exp.CommentColumnConstraint):
-            field["metadata"] = {"comment": constraint.kind.name}
+            field["metadata"]["comment"] = constraint.kind.name
+        elif isinstance(constraint.kind, exp.DefaultColumnConstraint):
+            field["metadata"]["CURRENT_DEFAULT"] = constraint.kind.this.sql("databricks")
         else:
             raise unsupported(f"{constraint.kind.sql('databricks')} of the column {column.name}")
     if column.args.get("position"):
@@ -48,13 +53,25 @@ def column_field(column: exp.ColumnDef) -> dict[str, Any]:
     return field
 
 
-def _columns(expressions: list[exp.Expression]) -> list[str]:
+def check_default(properties: dict[str, str], column: str) -> None:
+    """Refuse a column's default in a table that does not allow defaults."""
+    if properties.get("delta.feature.allowColumnDefaults") not in ("supported", "enabled"):
+        raise SqlError(
+            "WRONG_COLUMN_DEFAULTS_FOR_DELTA_FEATURE_NOT_ENABLED",
+            f"The default of {column} needs the table property 'delta.feature.allowColumnDefaults' = 'supported'.",
+            "0AKDE",
+        )
+
+
+def column_names(expressions: list[exp.Expression]) -> list[str]:
+    """The names in a list of columns. Raises SqlError for anything else."""
     if any(not isinstance(e, (exp.Identifier, exp.Column)) for e in expressions):
         raise unsupported(f"the column list ({', '.join(e.sql('databricks') for e in expressions)}) here")
     return [e.name for e in expressions]
 
 
-def _property(prop: exp.Property) -> tuple[str, str]:
+def property_of(prop: exp.Expression) -> tuple[str, str]:
+    """A table property's name and value."""
     key, value = prop.this, prop.args["value"]
     name = key.name if isinstance(key, (exp.Literal, exp.Identifier, exp.Var)) else key.sql("databricks")
     return name, value.name if isinstance(value, exp.Literal) else value.sql("databricks").lower()
@@ -68,17 +85,40 @@ class Definition:
         self.properties: dict[str, str] = {}
         self.comment: str | None = None
         self.partition_by: list[str] = []
+        self.checks: dict[str, str] = {}
+        self.like: exp.Table | None = None
         target = statement.this
-        if statement.args.get("clone"):
-            raise unsupported("CREATE TABLE … CLONE")
         if isinstance(target, exp.Schema):
             for column in target.expressions:
-                if not isinstance(column, exp.ColumnDef):
-                    raise unsupported(f"{column.sql('databricks')} in CREATE TABLE")
-                self.fields.append(column_field(column))
+                self._read_column(column)
         properties = statement.args.get("properties")
         for prop in properties.expressions if properties else []:
             self._read(prop)
+
+    def _read_column(self, column: exp.Expression) -> None:
+        if isinstance(column, exp.ColumnDef):
+            self.fields.append(column_field(column))
+        elif isinstance(column, exp.Constraint) and isinstance(column.expressions[0], exp.CheckColumnConstraint):
+            self.checks[column.name.lower()] = column.expressions[0].this.sql("databricks")
+        else:
+            raise unsupported(f"{column.sql('databricks')} in CREATE TABLE")
+
+    def copy(self, lake: Lake, location: str) -> None:
+        """Take over the columns, partitions and properties of another table."""
+        metadata = lake.tables.open(location).metadata()
+        # Physical names are the other table's own.
+        own = ("delta.columnMapping.physicalName", "delta.columnMapping.id")
+        self.fields = [
+            field | {"metadata": {key: value for key, value in field["metadata"].items() if key not in own}}
+            for field in lake.tables.fields(location)
+        ]
+        self.partition_by = metadata.partition_columns
+        for key, value in metadata.configuration.items():
+            if key.startswith(CONSTRAINT):
+                self.checks[key.removeprefix(CONSTRAINT)] = value
+            elif key != "delta.columnMapping.maxColumnId":
+                self.properties.setdefault(key, value)
+        self.comment = self.comment or metadata.description
 
     def _read(self, prop: exp.Expression) -> None:
         if isinstance(prop, exp.FileFormatProperty):
@@ -87,12 +127,14 @@ class Definition:
         elif isinstance(prop, exp.SchemaCommentProperty):
             self.comment = prop.name
         elif isinstance(prop, exp.PartitionedByProperty):
-            self.partition_by = _columns(prop.this.expressions)
+            self.partition_by = column_names(prop.this.expressions)
         elif isinstance(prop, exp.ClusterProperty):
-            if columns := _columns(prop.expressions):
+            if columns := column_names(prop.expressions):
                 self.properties[CLUSTERING] = json.dumps(columns)
+        elif isinstance(prop, exp.LikeProperty):
+            self.like = prop.this
         elif type(prop) is exp.Property:
-            name, value = _property(prop)
+            name, value = property_of(prop)
             self.properties[name] = value
         else:
             raise unsupported(f"{prop.sql('databricks')} in CREATE TABLE")
@@ -105,6 +147,27 @@ class Definition:
         for column in [*self.partition_by, *json.loads(self.properties.get(CLUSTERING, "[]"))]:
             if column.lower() not in names:
                 raise SqlError("UNRESOLVED_COLUMN", f"A column with name `{column}` cannot be resolved.", "42703")
+        for field in self.fields:
+            if "CURRENT_DEFAULT" in field["metadata"]:
+                check_default(self.properties, field["name"])
+
+
+def _cloned(statement: exp.Create) -> exp.Table | None:
+    """The table that a CREATE TABLE … CLONE copies."""
+    if clone := statement.args.get("clone"):
+        if clone.args.get("shallow"):
+            raise unsupported("SHALLOW CLONE: a table's files are its own here. DEEP CLONE copies them")
+        return clone.this
+    return None
+
+
+def without_deep(words: Words) -> Words:
+    """`CREATE TABLE … DEEP CLONE` as sqlglot reads it: a clone is deep unless it says SHALLOW."""
+    for token, after in zip(words.tokens, words.tokens[1:], strict=False):
+        if (token.text.upper(), after.text.upper()) == ("DEEP", "CLONE"):
+            sql = words.sql[: token.start] + words.sql[after.start :]
+            return Words(sql, tokens_of(sql), words.catalog, words.schema)
+    return words
 
 
 def create_table(
@@ -125,13 +188,16 @@ def create_table(
             "42P07",
         )
     rows = None
+    if source := definition.like or _cloned(statement):
+        definition.copy(lake, lake.location(full_name(source, *namespace)))
+        query = f"TABLE {source.sql('databricks')}" if definition.like is None else ""
     if query:
         # Read before the table is replaced: the query may select from it.
         frame = session.sql(query)
         rows = frame.toArrow()
-        if definition.fields:
+        if definition.fields and not source:
             raise unsupported("a column list with AS SELECT")
-        definition.fields = [
+        definition.fields = definition.fields or [
             {"name": f["name"], "type": f["type"], "nullable": True, "metadata": {}}
             for f in frame.schema.jsonValue()["fields"]
         ]
@@ -158,6 +224,8 @@ def _write(lake: Lake, location: str, definition: Definition, rows: pa.Table | N
                 partition_by=definition.partition_by,
                 replace=replace,
             )
+            if definition.checks:
+                lake.tables.open(location).alter.add_constraint(definition.checks)
     except DeltaError as error:
         raise SqlError("DELTA_CREATE_TABLE_FAILED", str(error), "42000") from error
     if rows is not None and rows.num_rows:
@@ -175,59 +243,13 @@ def _create_new(lake: Lake, name: str, definition: Definition, rows: pa.Table | 
             "tables",
             json=body
             | {
-                "fields": definition.fields,
+                "fields": lake.tables.fields(location),
                 "storage_location": location,
                 "comment": definition.comment,
-                "properties": definition.properties,
+                "properties": lake.tables.open(location).metadata().configuration,
             },
         )
     except SqlError as error:
         shutil.rmtree(path_of(location), ignore_errors=True)
         if not (if_missing and error.condition == "TABLE_OR_VIEW_ALREADY_EXISTS"):
             raise
-
-
-def alter_table(lake: Lake, statement: exp.Alter, namespace: list[str]) -> pa.Table:
-    """ALTER TABLE … ADD COLUMN(S) | SET TBLPROPERTIES | CLUSTER BY | ALTER COLUMN … COMMENT."""
-    name = full_name(statement.this, *namespace)
-    location = lake.location(name)
-    with lake.tables.lock(location):
-        for action in statement.args["actions"]:
-            _alter(lake, location, action)
-        lake.refresh(name, location)
-    return NOTHING
-
-
-def _alter(lake: Lake, location: str, action: exp.Expression) -> None:
-    alter = lake.tables.open(location).alter
-    if isinstance(action, (exp.Schema, exp.ColumnDef)):
-        columns = action.expressions if isinstance(action, exp.Schema) else [action]
-        _add_columns(lake, location, columns)
-    elif isinstance(action, exp.AlterSet) and isinstance(action.expressions[0], exp.Properties):
-        properties = dict(_property(prop) for prop in action.expressions[0].expressions)
-        alter.set_table_properties(properties, raise_if_not_exists=False)
-    elif isinstance(action, exp.ClusterProperty):
-        clustering = json.dumps(_columns(action.expressions))
-        alter.set_table_properties({CLUSTERING: clustering}, raise_if_not_exists=False)
-    elif isinstance(action, exp.AlterColumn) and action.args.get("comment"):
-        alter.set_column_metadata(action.name, {"comment": action.args["comment"].name})
-    else:
-        raise unsupported(f"ALTER TABLE … {action.sql('databricks')}")
-
-
-def _add_columns(lake: Lake, location: str, columns: list[exp.ColumnDef]) -> None:
-    present = {field["name"].lower() for field in lake.tables.fields(location)}
-    added = []
-    for column in columns:
-        field = column_field(column)
-        if field["name"].lower() in present:
-            if column.args.get("exists"):
-                continue
-            raise SqlError(
-                "FIELD_ALREADY_EXISTS", f"Cannot add column, because {field['name']} already exists.", "42710"
-            )
-        if not field["nullable"]:
-            raise unsupported(f"NOT NULL for the new column {field['name']}: rows that are there have no value for it")
-        added.append(DeltaField.from_json(json.dumps(field)))
-    if added:
-        lake.tables.open(location).alter.add_columns(added)

@@ -36,6 +36,12 @@ def table_not_found(name: str) -> SqlError:
     )
 
 
+def not_a_table(name: str) -> SqlError:
+    """The error for a view where only a table can be."""
+    quoted = ".".join(f"`{part}`" for part in name.split("."))
+    return SqlError("EXPECT_TABLE_NOT_VIEW.NO_ALTERNATIVE", f"{quoted} is a view, and a table is needed here.", "42809")
+
+
 CONDITIONS = [
     (r"\[(?P<condition>[A-Z][A-Z_.]+)\] (?P<text>.*)", "", "42000"),
     (r"Placeholder '[:$]?(?P<name>\w+)' was not provided", "UNBOUND_SQL_PARAMETER", "42P02"),
@@ -51,12 +57,20 @@ CONDITIONS = [
         "42703",
     ),
     (r"(Database|Schema|Namespace|Catalog) not found", "SCHEMA_NOT_FOUND", "42704"),
-    (r"unknown function", "UNRESOLVED_ROUTINE", "42883"),
-    (r"divide by zero", "DIVIDE_BY_ZERO", "22012"),
+    (r"unknown (table )?function", "UNRESOLVED_ROUTINE", "42883"),
+    (r"Placeholder '\?' was not provided", "UNBOUND_SQL_PARAMETER", "42P02"),
+    (
+        r"Missing commit file|[Nn]o commits found|[Vv]ersion.*(not found|does not exist)",
+        "DELTA_VERSION_NOT_FOUND",
+        "22003",
+    ),
+    (r"No version of the Delta table exists at or before", "DELTA_TIMESTAMP_EARLIER_THAN_COMMIT_RETENTION", "42816"),
+    (r"[Dd]ivi(de|sion) by zero", "DIVIDE_BY_ZERO", "22012"),
     (r"Cannot cast string|Error parsing|Cast error|Error during cast", "CAST_INVALID_INPUT", "22018"),
     (r"overflow", "ARITHMETIC_OVERFLOW", "22003"),
     (r"input schema for INSERT has|INSERT is missing value", "INSERT_COLUMN_ARITY_MISMATCH", "21S01"),
     (r"Schema mismatch|column types must match|Unsupported CAST|Cannot cast", "DATATYPE_MISMATCH", "42K09"),
+    (r"rows? failed validation check", "DELTA_REPLACE_WHERE_MISMATCH", "44000"),
     (r"[Cc]onflict|Metadata changed since last commit|concurrent", "DELTA_CONCURRENT_WRITE", "2D521"),
     (r"not supported|[Uu]nsupported|not implemented|not yet implemented", "UNSUPPORTED_FEATURE", "0A000"),
     (r"ScalarSubquery|more than one row", "SCALAR_SUBQUERY_TOO_MANY_ROWS", "21000"),

@@ -1,4 +1,4 @@
-"""Commands on one Delta table that delta-rs does for Sail: DESCRIBE, OPTIMIZE, VACUUM, RESTORE, TRUNCATE."""
+"""Commands on one Delta table that delta-rs does: DESCRIBE HISTORY and DETAIL, OPTIMIZE, VACUUM, RESTORE, TRUNCATE."""
 
 import datetime
 import json
@@ -10,53 +10,9 @@ from local_workspace.sql.lake.context import NOTHING, Lake
 from local_workspace.sql.lake.errors import SqlError, unsupported
 from local_workspace.sql.lake.tables import path_of
 from local_workspace.sql.lake.words import Words
-from local_workspace.unity_catalog.columns import type_text
 
 CLUSTERING = "clusteringColumns"
 DEFAULT_RETENTION_HOURS = 168
-
-
-def describe_table(lake: Lake, words: Words) -> pa.Table:
-    """DESCRIBE [TABLE] [EXTENDED] name."""
-    words.one_of("DESCRIBE", "DESC")
-    words.take("TABLE")
-    extended = words.take("EXTENDED") or words.take("FORMATTED")
-    full_name = words.name(3)
-    words.end()
-    record = lake.catalog.table(full_name)
-    location = record["storage_location"]
-    fields = lake.tables.fields(location)
-    rows = [(f["name"], type_text(f["type"]), f["metadata"].get("comment")) for f in fields]
-    if partitions := lake.tables.open(location).metadata().partition_columns:
-        types = {name: kind for name, kind, _ in rows}
-        rows += [("# Partition Information", "", ""), ("# col_name", "data_type", "comment")]
-        rows += [(name, types[name], None) for name in partitions]
-    if extended:
-        catalog, schema, name = record["full_name"].split(".")
-        rows += [("", "", ""), ("# Detailed Table Information", "", "")]
-        rows += [("Catalog", catalog, ""), ("Database", schema, ""), ("Table", name, "")]
-        rows += [("Comment", record.get("comment", ""), ""), ("Location", location, ""), ("Provider", "delta", "")]
-        rows += [("Owner", record["owner"], ""), ("Type", "MANAGED", "")]
-        rows += [("Table Properties", json.dumps(record.get("properties", {})), "")]
-    return strings("col_name", "data_type", "comment", rows=rows)
-
-
-def show_columns(lake: Lake, words: Words) -> pa.Table:
-    """SHOW COLUMNS IN name."""
-    words.expect("SHOW", "COLUMNS")
-    words.one_of("IN", "FROM")
-    location = lake.location(words.name(3))
-    words.end()
-    return strings("col_name", rows=[(field["name"],) for field in lake.tables.fields(location)])
-
-
-def show_properties(lake: Lake, words: Words) -> pa.Table:
-    """SHOW TBLPROPERTIES name."""
-    words.expect("SHOW", "TBLPROPERTIES")
-    location = lake.location(words.name(3))
-    words.end()
-    properties = lake.tables.open(location).metadata().configuration
-    return strings("key", "value", rows=sorted(properties.items()))
 
 
 def describe_history(lake: Lake, words: Words) -> pa.Table:

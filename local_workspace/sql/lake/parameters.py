@@ -45,22 +45,17 @@ def literal(parameter: dict[str, Any]) -> str:
     return f"CAST({string_literal(value.strip())} AS {data_type})"
 
 
-def _colons(sql: str, tokens: Sequence[Token]) -> Iterator[tuple[Token, Token, bool]]:
+def colons(sql: str, tokens: Sequence[Token]) -> Iterator[tuple[Token, Token, bool]]:
     """Each colon right before a word, that word, and whether it is a path (`col:path`) rather than a marker."""
     for before, colon, after in zip([None, *tokens], tokens, tokens[1:], strict=False):
         if colon.token_type is TokenType.COLON and after.start == colon.end + 1 and WORD.fullmatch(_text(sql, after)):
-            path = before is not None and before.end + 1 == colon.start and _ends_an_expression(before)
+            path = before is not None and before.end + 1 == colon.start and ends_an_expression(before)
             yield colon, after, path
 
 
 def markers(sql: str, tokens: Sequence[Token]) -> list[tuple[int, int, str]]:
     """Where `:name` markers stand: start, end (exclusive) and name."""
-    return [(colon.start, after.end + 1, _text(sql, after)) for colon, after, path in _colons(sql, tokens) if not path]
-
-
-def paths(sql: str, tokens: Sequence[Token]) -> bool:
-    """Whether the statement has the path syntax `col:path`."""
-    return any(path for _colon, _after, path in _colons(sql, tokens))
+    return [(colon.start, after.end + 1, _text(sql, after)) for colon, after, path in colons(sql, tokens) if not path]
 
 
 def placed(sql: str, tokens: Sequence[Token], facts: dict[str, str]) -> str:
@@ -79,7 +74,7 @@ def _text(sql: str, token: Token) -> str:
     return sql[token.start : token.end + 1]
 
 
-def _ends_an_expression(token: Token) -> bool:
+def ends_an_expression(token: Token) -> bool:
     return token.token_type in ENDS_AN_EXPRESSION or WORD.fullmatch(token.text) is not None
 
 

@@ -4,82 +4,28 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import pyarrow as pa
-import sqlglot
 from pyspark.errors import PySparkException
 from pyspark.sql.connect.plan import SQL
 from pyspark.sql.connect.session import SparkSession
 from sqlglot import exp
-from sqlglot.dialects import Databricks
-from sqlglot.errors import SqlglotError
 from sqlglot.tokens import Token, TokenType
 
-from local_workspace.sql.lake import commands, definitions, inserts, maintenance
+from local_workspace.sql.lake import altering, definitions, files, inserts, paths
 from local_workspace.sql.lake.context import Lake
-from local_workspace.sql.lake.errors import from_sail, syntax, unsupported
-from local_workspace.sql.lake.parameters import bind, paths, placed
+from local_workspace.sql.lake.dispatch import command_of
+from local_workspace.sql.lake.errors import SqlError, from_sail, unsupported
+from local_workspace.sql.lake.expansion import Expansion
+from local_workspace.sql.lake.parameters import bind, placed
+from local_workspace.sql.lake.rewriting import DIALECT, parsed, tables
+from local_workspace.sql.lake.tokens import tokens_of
 from local_workspace.sql.lake.words import Words
 
-DIALECT = "databricks"
 CONFLICT_SECONDS = 30.0
-
-COMMANDS: dict[tuple[str, ...], commands.Command] = {
-    (): commands.empty,
-    ("CREATE", "CATALOG"): commands.create,
-    ("CREATE", "SCHEMA"): commands.create,
-    ("CREATE", "DATABASE"): commands.create,
-    ("CREATE", "VOLUME"): commands.create,
-    ("DROP", "CATALOG"): commands.drop,
-    ("DROP", "SCHEMA"): commands.drop,
-    ("DROP", "DATABASE"): commands.drop,
-    ("DROP", "VOLUME"): commands.drop,
-    ("DROP", "TABLE"): commands.drop,
-    ("USE",): commands.use,
-    ("COMMENT", "ON"): commands.comment,
-    ("GRANT",): commands.grant,
-    ("REVOKE",): commands.grant,
-    ("SHOW", "CATALOGS"): commands.show_catalogs,
-    ("SHOW", "SCHEMAS"): commands.show_schemas,
-    ("SHOW", "DATABASES"): commands.show_schemas,
-    ("SHOW", "TABLES"): commands.show_tables,
-    ("SHOW", "VOLUMES"): commands.show_volumes,
-    ("SHOW", "GRANTS"): commands.show_grants,
-    ("SHOW", "COLUMNS"): maintenance.show_columns,
-    ("SHOW", "TBLPROPERTIES"): maintenance.show_properties,
-    ("OPTIMIZE",): maintenance.optimize,
-    ("VACUUM",): maintenance.vacuum,
-    ("RESTORE",): maintenance.restore,
-    ("TRUNCATE", "TABLE"): maintenance.truncate,
-} | {
-    (describe, *what): command
-    for describe in ("DESCRIBE", "DESC")
-    for what, command in {
-        (): maintenance.describe_table,
-        ("HISTORY",): maintenance.describe_history,
-        ("DETAIL",): maintenance.describe_detail,
-        ("CATALOG",): commands.describe_securable,
-        ("SCHEMA",): commands.describe_securable,
-        ("DATABASE",): commands.describe_securable,
-        ("VOLUME",): commands.describe_securable,
-        ("QUERY",): commands.refuse,
-        ("FUNCTION",): commands.refuse,
-    }.items()
-}
-REFUSED = {
-    "CREATE": ("VIEW", "FUNCTION", "EXTERNAL", "MATERIALIZED", "STREAMING", "TEMPORARY", "TEMP"),
-    "DROP": ("VIEW", "FUNCTION", "MATERIALIZED"),
-    "ALTER": ("CATALOG", "SCHEMA", "DATABASE", "VOLUME", "VIEW"),
-    "SHOW": ("CREATE", "VIEWS", "PARTITIONS"),
-    "COPY": ("INTO",),
-}
-REFUSED_VERBS = ("SET", "CACHE", "UNCACHE", "REFRESH", "ANALYZE", "MSCK", "CALL", "LIST", "DECLARE", "EXECUTE", "BEGIN")
-COMMANDS |= {(verb, what): commands.refuse for verb, whats in REFUSED.items() for what in whats}
-COMMANDS |= {("CREATE", "OR", "REPLACE", what): commands.refuse for what in REFUSED["CREATE"]}
-COMMANDS |= {(verb,): commands.refuse for verb in REFUSED_VERBS}
-
-FILE_FORMATS = ("text", "csv", "json", "parquet", "delta", "orc", "avro", "binaryfile")
+# What Sail says of names it does not know; the catalog may know them.
+UNKNOWN = ("TABLE_OR_VIEW_NOT_FOUND", "UNRESOLVED_ROUTINE", "SCHEMA_NOT_FOUND")
 
 # The metrics of a Delta commit that say how many rows a statement changed.
 METRICS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -92,12 +38,6 @@ METRICS: dict[str, dict[str, tuple[str, ...]]] = {
         "num_inserted_rows": ("numTargetRowsInserted",),
     },
 }
-
-
-class Tokenizer(Databricks.Tokenizer):
-    """Databricks tokens, all of them: sqlglot's own leaves what follows OPTIMIZE or SHOW in one piece."""
-
-    COMMANDS: ClassVar[set[TokenType]] = set()
 
 
 @dataclass
@@ -126,70 +66,75 @@ class Statement:
             self.session.interruptAll()
 
 
-def tokens_of(sql: str) -> list[Token]:
-    """The tokens of exactly one statement, its last `;` left out. Raises SqlError."""
-    try:
-        tokens = Tokenizer(dialect=DIALECT).tokenize(sql)
-    except SqlglotError as error:
-        raise syntax(str(error).splitlines()[0]) from error
-    while tokens and tokens[-1].token_type is TokenType.SEMICOLON:
-        tokens.pop()
-    if any(token.token_type is TokenType.SEMICOLON for token in tokens):
-        raise syntax("only one statement can be run at a time.")
-    return tokens
-
-
 def run(lake: Lake, statement: Statement) -> pa.Table:
     """The result of a statement. Raises SqlError."""
-    tokens = tokens_of(statement.sql)
-    sql = placed(statement.sql, tokens, statement.facts())
-    if sql != statement.sql:
-        tokens = tokens_of(sql)
+    sql, tokens = statement.sql, tokens_of(statement.sql)
     bound = bind(sql, tokens, statement.parameters).rstrip().rstrip(";")
     if bound != sql:
         sql, tokens = bound, tokens_of(bound)
-    if _names_a_file(tokens):
-        raise unsupported("reading files by path (format.`path`): they lie outside the catalog")
-    words = Words(sql, tokens, statement.catalog, statement.schema)
-    leading = [token.text.upper() for token in tokens[:4]]
-    for length in range(len(leading), -1, -1):
-        if (length or not leading) and (command := COMMANDS.get(tuple(leading[:length]))):
-            return command(lake, words)
+    if command := command_of([token.text.upper() for token in tokens[:4]]):
+        return command(lake, Words(sql, tokens, statement.catalog, statement.schema))
     try:
-        return _run_with_sail(lake, statement, words, leading[0])
+        return _run_with_sail(lake, statement, sql, tokens)
     except PySparkException as error:
-        failure = from_sail(error, _table_names(sql, statement))
-        if failure.condition == "PARSE_SYNTAX_ERROR" and paths(sql, tokens):
-            raise unsupported("the path syntax col:path (use variant_get or get_json_object)") from error
-        raise failure from error
+        raise from_sail(error, _table_names(sql, statement)) from error
 
 
-def _names_a_file(tokens: list[Token]) -> bool:
-    return any(
-        form.text.lower() in FILE_FORMATS and dot.token_type is TokenType.DOT and "/" in path.text
-        for form, dot, path in zip(tokens, tokens[1:], tokens[2:], strict=False)
-    )
-
-
-def _run_with_sail(lake: Lake, statement: Statement, words: Words, verb: str) -> pa.Table:
+def _run_with_sail(lake: Lake, statement: Statement, sql: str, tokens: list[Token]) -> pa.Table:
     namespace = [statement.catalog, statement.schema]
-    with lake.sail.session(*namespace) as session:
+    with lake.sail.session(*namespace) as session, Expansion(lake, session, *namespace) as expansion:
         statement.session = session
         try:
-            if verb == "CREATE":
-                parsed = _parsed(words.sql, exp.Create, "TABLE")
-                return definitions.create_table(lake, parsed, _query_of(words, parsed), session, namespace)
-            if verb == "ALTER":
-                return definitions.alter_table(lake, _parsed(words.sql, exp.Alter, "TABLE"), namespace)
-            if verb == "INSERT":
-                sql = inserts.rewritten(lake, words)
-                count = _again_after_conflicts(statement, lambda: session.sql(sql).toArrow())["count"].to_pylist()
-                return _counts({"num_affected_rows": sum(count), "num_inserted_rows": sum(count)})
-            if verb in METRICS:
-                return _rewrite(lake, statement, words.sql, verb, session)
-            return _query(session, words.sql)
+            suspicious = expansion.suspects(tokens)
+            try:
+                return _work(lake, statement, session, expansion.expand(sql) if suspicious else sql)
+            except PySparkException as error:
+                if suspicious or from_sail(error, []).condition not in UNKNOWN:
+                    raise
+                expanded = expansion.expand(sql)
+                if expanded == sql:
+                    raise
+                return _work(lake, statement, session, expanded)
         finally:
             statement.session = None
+
+
+def _work(lake: Lake, statement: Statement, session: SparkSession, sql: str) -> pa.Table:
+    """A statement whose names Sail knows, with the facts about who asks put in."""
+    tokens = tokens_of(sql)
+    if files.named_by_path(tokens):
+        raise unsupported("a file by its path (format.`path`) here: it can be read in FROM")
+    told = placed(sql, tokens, statement.facts())
+    if told != sql:
+        sql, tokens = told, tokens_of(told)
+    namespace = [statement.catalog, statement.schema]
+    for reading in paths.readings(sql, tokens):
+        try:
+            return _run(lake, statement, session, Words(reading, tokens_of(reading), *namespace))
+        except PySparkException as error:
+            if not paths.misread(error):
+                raise
+            refused = error
+    raise refused
+
+
+def _run(lake: Lake, statement: Statement, session: SparkSession, words: Words) -> pa.Table:
+    verb = words.verb()
+    namespace = [statement.catalog, statement.schema]
+    if verb == "CREATE":
+        words = definitions.without_deep(words)
+        statement_tree = _parsed(words.sql, exp.Create, "TABLE")
+        return definitions.create_table(lake, statement_tree, _query_of(words, statement_tree), session, namespace)
+    if verb == "ALTER":
+        return altering.alter_table(lake, words, session)
+    if verb == "INSERT":
+        sql = inserts.rewritten(lake, words)
+        count = _again_after_conflicts(statement, lambda: session.sql(sql).toArrow())["count"].to_pylist()
+        return _counts({"num_affected_rows": sum(count), "num_inserted_rows": sum(count)})
+    if verb in METRICS:
+        inserts.refuse_defaults(lake, words)
+        return _rewrite(lake, statement, words.sql, verb, session)
+    return _query(session, words.sql)
 
 
 def _query(session: SparkSession, sql: str) -> pa.Table:
@@ -200,8 +145,7 @@ def _query(session: SparkSession, sql: str) -> pa.Table:
 
 def _rewrite(lake: Lake, statement: Statement, sql: str, verb: str, session: SparkSession) -> pa.Table:
     """UPDATE, DELETE or MERGE: one at a time for a table; the row counts come from its commit."""
-    parsed = _parsed(sql, exp.Expression)
-    name = definitions.full_name(parsed.this, statement.catalog, statement.schema)
+    name = definitions.full_name(_parsed(sql, exp.Expression).this, statement.catalog, statement.schema)
     location = lake.location(name)
     with lake.tables.lock(location):
         before = lake.tables.open(location).version()
@@ -233,18 +177,15 @@ def _counts(counts: dict[str, int]) -> pa.Table:
 
 
 def _parsed(sql: str, kind: type[exp.Expression], what: str = "") -> Any:
-    try:
-        parsed = sqlglot.parse_one(sql, dialect=DIALECT)
-    except SqlglotError as error:
-        raise syntax(str(error).splitlines()[0]) from error
-    if not isinstance(parsed, kind) or (what and (parsed.args.get("kind") or "").upper() != what):
+    tree = parsed(sql)
+    if not isinstance(tree, kind) or (what and (tree.args.get("kind") or "").upper() != what):
         raise unsupported(" ".join(sql.split()[:3]).upper())
-    return parsed
+    return tree
 
 
-def _query_of(words: Words, parsed: exp.Create) -> str:
+def _query_of(words: Words, tree: exp.Create) -> str:
     """The text after AS in CREATE TABLE … AS, exactly as written."""
-    if parsed.expression is None:
+    if tree.expression is None:
         return ""
     depth = 0
     for token, after in zip(words.tokens, words.tokens[1:], strict=False):
@@ -252,12 +193,12 @@ def _query_of(words: Words, parsed: exp.Create) -> str:
         if depth == 0 and token.text.upper() == "AS":
             return words.sql[after.start :]
     # AS may be left out.
-    return parsed.expression.sql(DIALECT)
+    return tree.expression.sql(DIALECT)
 
 
 def _table_names(sql: str, statement: Statement) -> list[str]:
     try:
-        found = sqlglot.parse_one(sql, dialect=DIALECT).find_all(exp.Table)
-    except SqlglotError:
+        found = list(tables(parsed(sql)))
+    except SqlError:
         return []
     return [definitions.full_name(table, statement.catalog, statement.schema) for table in found if table.name]

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Schema, write_deltalake
 from deltalake.exceptions import DeltaError
+from deltalake.transaction import Transaction
 
 from local_workspace.sql.lake.errors import SqlError
 
@@ -66,6 +67,13 @@ class Tables:
         """The table's columns as Delta schema fields."""
         return json.loads(self.open(location).schema().to_json())["fields"]
 
+    def column(self, location: str, name: str) -> str:
+        """A column's name as the table spells it. Raises SqlError."""
+        found = [field["name"] for field in self.fields(location) if field["name"].lower() == name.lower()]
+        if not found:
+            raise SqlError("UNRESOLVED_COLUMN", f"A column with name `{name}` cannot be resolved.", "42703")
+        return found[0]
+
     def create(
         self,
         location: str,
@@ -110,6 +118,23 @@ class Tables:
         if mine.version is None:
             raise RuntimeError("an append was left out of its commit")
         return mine.version
+
+    def commit(self, location: str, rows: pa.Table, transactions: list[Transaction], *, merge: bool = False) -> None:
+        """Append rows and application transactions in one commit of their own; `merge` adds new columns.
+
+        Raises SqlError.
+        """
+        try:
+            write_deltalake(
+                self.open(location),
+                rows,
+                mode="append",
+                schema_mode="merge" if merge else None,
+                commit_properties=CommitProperties(max_commit_retries=COMMIT_RETRIES, app_transactions=transactions),
+                post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
+            )
+        except (DeltaError, pa.ArrowInvalid, ValueError, OSError) as error:
+            raise SqlError("DELTA_FAILED_TO_APPEND", str(error), "KD009") from error
 
     def _commit(self, location: str, together: list["Append"]) -> None:
         table = self.open(location)

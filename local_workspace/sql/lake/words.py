@@ -21,6 +21,17 @@ class Words:
         """The next token in upper case; empty at the end."""
         return self.tokens[self.position].text.upper() if self.position < len(self.tokens) else ""
 
+    def verb(self) -> str:
+        """What the statement does: its first word, or that after the expressions of a leading WITH."""
+        depth = 0
+        for token in self.tokens:
+            depth += (token.token_type is TokenType.L_PAREN) - (token.token_type is TokenType.R_PAREN)
+            if depth == 0 and (word := token.text.upper()) in ("INSERT", "UPDATE", "DELETE", "MERGE"):
+                return word
+            if token is self.tokens[0] and token.text.upper() != "WITH":
+                return token.text.upper()
+        return "WITH"
+
     def take(self, *words: str) -> bool:
         """Step over these words if they come next."""
         following = [token.text.upper() for token in self.tokens[self.position : self.position + len(words)]]

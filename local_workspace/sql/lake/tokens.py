@@ -1,0 +1,30 @@
+"""A statement's tokens by sqlglot's Databricks dialect."""
+
+from typing import ClassVar
+
+from sqlglot.dialects import Databricks
+from sqlglot.errors import SqlglotError
+from sqlglot.tokens import Token, TokenType
+
+from local_workspace.sql.lake.errors import syntax
+
+
+class Tokenizer(Databricks.Tokenizer):
+    """Databricks tokens, all of them: sqlglot's own leaves what follows OPTIMIZE or SHOW in one piece."""
+
+    COMMANDS: ClassVar[set[TokenType]] = set()
+    # The bodies of Python functions: $$ … $$.
+    HEREDOC_STRINGS: ClassVar[list[str | tuple[str, str]]] = ["$"]
+
+
+def tokens_of(sql: str) -> list[Token]:
+    """The tokens of exactly one statement, its last `;` left out. Raises SqlError."""
+    try:
+        tokens = Tokenizer(dialect="databricks").tokenize(sql)
+    except SqlglotError as error:
+        raise syntax(str(error).splitlines()[0]) from error
+    while tokens and tokens[-1].token_type is TokenType.SEMICOLON:
+        tokens.pop()
+    if any(token.token_type is TokenType.SEMICOLON for token in tokens):
+        raise syntax("only one statement can be run at a time.")
+    return tokens
