@@ -37,6 +37,7 @@ from local_workspace.state import State
 from local_workspace.unity_catalog.store import CatalogStore
 from local_workspace.vector_search.service import VectorSearch
 from local_workspace.vector_search.store import VectorStore
+from local_workspace.vector_search.syncs import Syncs
 from local_workspace.weights import Weights
 from local_workspace.workspace.store import WorkspaceObjects
 from local_workspace.zerobus.door import Door
@@ -167,8 +168,10 @@ class LocalWorkspace:
         """Vector search endpoints and indexes."""
         folder = self.config.folder("vectors")
         log = self.config.folder("logs") / "vectors.log"
-        engine = Engine("vectors", "local_workspace.vector_search.engine", log, lambda: [str(folder)])
-        return VectorSearch(VectorStore(self.state), engine, self.catalog, self.serving)
+        environment = {"LOCAL_WORKSPACE_HOST": self.host, "LOCAL_WORKSPACE_TOKEN": self.token, "LANCE_LOG": "error"}
+        module = "local_workspace.vector_search.engine"
+        engine = Engine("vectors", module, log, lambda: [str(folder)], lambda: environment)
+        return VectorSearch(VectorStore(self.state), Syncs(self.state), engine, self.catalog, self.serving)
 
     @cached_property
     def zerobus(self) -> Door:

@@ -9,16 +9,14 @@ import psutil
 import pytest
 from databricks.ai_search.client import AISearchClient
 from databricks.ai_search.exceptions import BadRequest as ClientBadRequest
-from databricks.sdk.errors import BadRequest, NotFound, NotImplemented, ResourceAlreadyExists
+from databricks.sdk.errors import BadRequest, NotFound, ResourceAlreadyExists
 from databricks.sdk.service.serving import EndpointCoreConfigInput, ServedEntityInput
 from databricks.sdk.service.vectorsearch import (
-    DeltaSyncVectorIndexSpecRequest,
     DirectAccessVectorIndexSpec,
     EmbeddingSourceColumn,
     EmbeddingVectorColumn,
     EndpointStatusState,
     EndpointType,
-    PipelineType,
     VectorIndexType,
 )
 
@@ -324,16 +322,6 @@ def test_what_an_index_needs_must_exist(workspace, endpoint):
         create_index(workspace.client, "main.nowhere.lost")
     with pytest.raises(BadRequest, match="catalog"):
         create_index(workspace.client, "lost")
-    with pytest.raises(NotImplemented, match="DELTA_SYNC"):
-        workspace.client.vector_search_indexes.create_index(
-            "main.default.synced",
-            "memory",
-            "id",
-            VectorIndexType.DELTA_SYNC,
-            delta_sync_index_spec=DeltaSyncVectorIndexSpecRequest(
-                source_table="main.default.t", pipeline_type=PipelineType.TRIGGERED
-            ),
-        )
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"inputs_json": 5}', b'{"inputs_json": "{}"}', b"\xff"])

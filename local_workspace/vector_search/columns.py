@@ -114,6 +114,11 @@ def element_type(name: str) -> ColumnType:
     return column_type(name.replace(" ", "")[len("array<") : -1])
 
 
+def is_vector_type(name: str) -> bool:
+    """Whether a column of that type can hold vectors."""
+    return name.lower().replace(" ", "") in ("array<float>", "array<double>")
+
+
 @dataclass(frozen=True)
 class Columns:
     """The columns of an index by name; `vector` is the one that holds `dimension` floats."""

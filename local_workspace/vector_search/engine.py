@@ -1,19 +1,28 @@
 """The `vectors` engine: vector indexes in a LanceDB folder. `python -m … FOLDER`."""
 
 import json
+import os
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import lancedb
 from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, ValidationError
 
 from local_workspace.child import serve
 from local_workspace.errors import BadRequest, NotFound, install
+from local_workspace.vector_search import paging, sync_routes
 from local_workspace.vector_search.columns import Columns, column_type
-from local_workspace.vector_search.index import MAX_ANN, MAX_TEXT, Index, Query
+from local_workspace.vector_search.embedder import Embedder
+from local_workspace.vector_search.index import Index
+from local_workspace.vector_search.search import MAX_ANN, MAX_TEXT, Query, search, where
+
+PAGE = 1000
+"""Databricks gives the rows of one query in pages of this size."""
 
 
 class NewIndex(BaseModel):
@@ -26,7 +35,7 @@ class NewIndex(BaseModel):
 
 
 class QueryBody(BaseModel):
-    """A query as it came, and the vector of its text when the parent has made one."""
+    """A query as it came, with the endpoint that embeds its text if it has no vector, and the page that is wanted."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -35,9 +44,13 @@ class QueryBody(BaseModel):
     query_type: Literal["ANN", "HYBRID", "FULL_TEXT"] = "ANN"
     query_vector: list[Any] | None = None
     query_text: StrictStr | None = None
+    query_columns: list[StrictStr] | None = None
     filters_json: StrictStr | None = None
     filter_string: StrictStr | None = None
-    score_threshold: StrictFloat = 0.0
+    score_threshold: StrictFloat | StrictInt = 0.0
+    debug_level: StrictInt = 0
+    embedder: str | None = None
+    offset: StrictInt = Field(0, ge=0)
 
 
 class ScanBody(BaseModel):
@@ -56,21 +69,30 @@ class Indexes:
         self._database: Any = lancedb.connect(folder)
         self._open: dict[str, Index] = {}
         self._opening = threading.Lock()
+        self._upkeep = ThreadPoolExecutor(1, "upkeep")
 
-    def create(self, name: str, columns: Columns) -> None:
-        """A new index; an unfinished one of that name is overwritten."""
+    def create(self, name: str, columns: Columns) -> Index:
+        """An index of that name, new unless there is one."""
         with self._opening:
-            self._open[name] = Index.create(self._database, name, columns)
+            if name not in self._open:
+                self._open[name] = Index.create(self._database, name, columns, self._upkeep)
+            return self._open[name]
 
     def get(self, name: str) -> Index:
         """An index. Raises NotFound."""
         with self._opening:
             if name not in self._open:
                 try:
-                    self._open[name] = Index(self._database.open_table(name))
+                    self._open[name] = Index(self._database.open_table(name), self._upkeep)
                 except (ValueError, FileNotFoundError) as error:
                     raise NotFound(f"the vector engine has no index {name}") from error
             return self._open[name]
+
+    def keep(self, names: list[str]) -> None:
+        """Drop the data of every other index, unless it was opened since."""
+        with self._opening:
+            for name in set(self._database.table_names(limit=10**6)) - {*names, *self._open}:
+                self._database.drop_table(name)
 
     def drop(self, name: str) -> None:
         """Forget an index and its data."""
@@ -87,10 +109,16 @@ def parsed(text: str, field: str) -> Any:
         raise BadRequest(f"{field} is not JSON: {error}") from error
 
 
-def create_app(indexes: Indexes) -> FastAPI:
+def create_app(indexes: Indexes, embedder: Embedder) -> FastAPI:
     """The engine's API."""
     app = FastAPI(openapi_url=None)
     install(app)
+    app.include_router(sync_routes.router(indexes, embedder))
+
+    @app.post("/keep")
+    def keep(names: list[str]) -> dict:
+        indexes.keep(names)
+        return {}
 
     @app.put("/indexes/{name}")
     def create(name: str, body: NewIndex) -> dict:
@@ -131,6 +159,7 @@ def create_app(indexes: Indexes) -> FastAPI:
 
     @app.post("/indexes/{name}/query")
     def query(name: str, body: QueryBody) -> dict:
+        begin = time.perf_counter()
         index = indexes.get(name)
         if unknown := [column for column in body.columns if column not in index.columns.type_names]:
             known = ", ".join(index.columns.type_names)
@@ -138,22 +167,43 @@ def create_app(indexes: Indexes) -> FastAPI:
         if body.query_type != "ANN" and body.num_results > MAX_TEXT:
             raise BadRequest(f"num_results: query_type {body.query_type} gives at most {MAX_TEXT}")
         filters = parsed(body.filters_json, "filters_json") if body.filters_json else None
-        rows = index.search(
+        condition = where(index, filters, body.filter_string)
+        vector = body.query_vector
+        if vector is None and body.query_text and body.embedder and body.query_type != "FULL_TEXT":
+            vector = embedder.embed(body.embedder, [body.query_text])[0]
+        rows = search(
+            index,
             Query(
                 columns=body.columns,
-                vector=body.query_vector,
-                text=body.query_text,
-                query_type=body.query_type,
-                where=index.where(filters, body.filter_string),
                 limit=body.num_results,
+                query_type=body.query_type,
+                vector=vector,
+                text=body.query_text,
+                text_columns=body.query_columns,
+                where=condition,
                 score_threshold=body.score_threshold,
-            )
+            ),
         )
+        page = rows[body.offset :][:PAGE]
         names = [*body.columns, "score"]
-        return {
+        answer: dict[str, Any] = {
             "manifest": {"column_count": len(names), "columns": [{"name": name} for name in names]},
-            "result": {"row_count": len(rows), "data_array": rows},
+            "result": {"row_count": len(page), "data_array": page},
         }
+        if len(rows) > body.offset + PAGE:
+            asked = body.model_dump(exclude_defaults=True) | {"query_vector": vector}
+            answer["next_page_token"] = paging.token(asked, body.offset + PAGE)
+        if body.debug_level > 0:
+            answer["debug_info"] = {"response_time": round((time.perf_counter() - begin) * 1000, 3)}
+        return answer
+
+    @app.post("/indexes/{name}/query-next-page")
+    def next_page(name: str, body: dict[str, Any]) -> dict:
+        try:
+            asked = QueryBody(**paging.query(body.get("page_token")))
+        except ValidationError as error:
+            raise BadRequest("page_token is none that query or query-next-page gave") from error
+        return query(name, asked)
 
     @app.post("/indexes/{name}/scan")
     def scan(name: str, body: ScanBody) -> dict:
@@ -186,4 +236,5 @@ def _value(value: Any) -> dict:
 
 
 if __name__ == "__main__":
-    serve(create_app(Indexes(sys.argv[1])))
+    workspace = Embedder(os.environ["LOCAL_WORKSPACE_HOST"], os.environ["LOCAL_WORKSPACE_TOKEN"])
+    serve(create_app(Indexes(sys.argv[1]), workspace))

@@ -1,85 +1,164 @@
 """Vector indexes of a workspace: their names and specifications here, their vectors in the engine."""
 
 import asyncio
-import json
-import re
 import uuid
 from contextlib import suppress
 from typing import Any
 
 from local_workspace.engine import Engine
-from local_workspace.errors import AlreadyExists, ApiError, BadRequest, NotImplementedHere, Unavailable
-from local_workspace.serving.models import EMBEDDINGS
+from local_workspace.errors import AlreadyExists, ApiError, BadRequest, NotFound, NotImplementedHere
 from local_workspace.serving.service import Serving
 from local_workspace.unity_catalog.store import CatalogStore
+from local_workspace.vector_search import specs
+from local_workspace.vector_search.pipelines import Pipelines, status
 from local_workspace.vector_search.store import VectorStore
+from local_workspace.vector_search.syncs import Syncs
 
-COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-VECTOR_TYPES = ("array<float>", "array<double>")
-REFUSED = ("reranker", "columns_to_rerank", "facets", "sort_columns", "query_columns", "query_experiment_config")
+REFUSED = ("reranker", "columns_to_rerank", "facets", "sort_columns", "query_experiment_config")
+SHORT_SYNC_SECONDS = 2.0
+"""So long an answer waits for a sync that is nearly done: the client library would look again in half a minute."""
 
 
 class VectorSearch:
-    """Direct-access indexes over the engine; text is embedded by a serving endpoint."""
+    """Direct-access and delta-sync indexes over the engine; text is embedded by a serving endpoint."""
 
-    def __init__(self, store: VectorStore, engine: Engine, catalog: CatalogStore, serving: Serving):
+    def __init__(self, store: VectorStore, syncs: Syncs, engine: Engine, catalog: CatalogStore, serving: Serving):
         self.store = store
+        self.pipelines = Pipelines(syncs, store, engine, catalog)
+        self._syncs = syncs
         self._engine = engine
         self._catalog = catalog
         self._serving = serving
         self._warming: asyncio.Task[None] | None = None
 
     def resume(self) -> None:
-        """After a restart: start the engine if there are indexes, so that the first query need not wait for it."""
+        """After a restart: go on with syncs, and start the engine if there are indexes: no first query waits for it."""
+        self.pipelines.start()
         if self.store.any_index():
             self._warming = asyncio.get_running_loop().create_task(self._warm())
 
     async def stop(self) -> None:
-        """Stop the engine."""
+        """Stop the syncs and the engine."""
         if self._warming:
             self._warming.cancel()
+        await self.pipelines.stop()
         await self._engine.stop()
 
     async def _warm(self) -> None:
         with suppress(ApiError):  # the first query tries again, and says it
-            await self._engine.client()
+            await self._engine.call("POST", "/keep", json=self.store.ids())
 
     async def create(self, endpoint: str, body: dict[str, Any], creator: str) -> dict[str, Any]:
-        """A new direct-access index. Raises ApiError."""
-        name = _text(body, "name").lower()
+        """A new index; one that follows a table is not ready yet. Raises ApiError."""
+        name = specs.text(body, "name").lower()
         if name.count(".") != 2:
             raise BadRequest(f"name: {name!r} must be catalog.schema.index")
-        if body.get("index_type") != "DIRECT_ACCESS":
-            if body.get("index_type") == "DELTA_SYNC" or "delta_sync_index_spec" in body:
-                raise NotImplementedHere("index_type DELTA_SYNC is not available in the local workspace")
-            raise BadRequest("index_type must be DIRECT_ACCESS or DELTA_SYNC")
         if body.get("index_subtype") not in (None, "HYBRID"):
             raise NotImplementedHere(f"index_subtype {body['index_subtype']} is not available in the local workspace")
-        self.store.endpoint(endpoint)
-        self._catalog.get("schema", name.rpartition(".")[0])
-        spec = body.get("direct_access_index_spec")
+        if body.get("payload_logging_enabled"):
+            raise NotImplementedHere("payload_logging_enabled is not available in the local workspace")
+        kind = body.get("index_type")
+        field = {"DIRECT_ACCESS": "direct_access_index_spec", "DELTA_SYNC": "delta_sync_index_spec"}.get(str(kind))
+        if field is None:
+            raise BadRequest("index_type must be DIRECT_ACCESS or DELTA_SYNC")
+        spec, primary_key = body.get(field), specs.text(body, "primary_key")
         if not isinstance(spec, dict):
-            raise BadRequest("direct_access_index_spec is required")
-        columns = _columns(_text(body, "primary_key"), spec)
+            raise BadRequest(f"{field} is required")
+        standard = self.store.endpoint(endpoint)["endpoint_type"] == "STANDARD"
+        self._catalog.get("schema", name.rpartition(".")[0])
+        self._forget_if_its_schema_went(name)
         if self.store.has_index(name):
             raise AlreadyExists(f"Vector index {name!r} already exists")
+        if self._catalog.find("table", name):
+            raise AlreadyExists(f"{name!r} is a table")
         index_id = uuid.uuid4().hex
-        await self._engine.call("PUT", f"/indexes/{index_id}", json=columns)
-        self.store.add_index(name, index_id, endpoint, creator, columns["primary_key"], spec)
-        return self.store.index(name)
+        if kind == "DIRECT_ACCESS":
+            await self._engine.call("PUT", f"/indexes/{index_id}", json=specs.direct_access(primary_key, spec))
+            self.store.add_index(name, index_id, endpoint, creator, primary_key, spec)
+        else:
+            columns = await self._checked_source(primary_key, spec, standard)
+            with self.store.transaction():
+                self.store.add_index(name, index_id, endpoint, creator, primary_key, spec)
+                self._syncs.add(name, columns, spec["pipeline_type"], str(uuid.uuid4()))
+            self.pipelines.begin(name)
+        return self.index(name)
 
-    async def row_count(self, index: dict[str, Any]) -> int:
-        """The rows of an index."""
-        answer = await self._engine.call("GET", f"/indexes/{index['id']}")
+    async def _checked_source(self, primary_key: str, spec: dict[str, Any], standard: bool) -> dict[str, Any]:
+        columns = specs.delta_sync(primary_key, spec)
+        location = self.pipelines.location(columns["source_table"])
+        if columns["embedder"]:
+            for endpoint in {columns["embedder"], self._embedder(spec)}:
+                self._serving.store.get(endpoint)
+        request = columns | {"location": location, "needs_feed": standard}
+        types: dict[str, str] = (await self._engine.call("POST", "/sources", json=request)).json()["type_names"]
+        if columns["text"]:
+            types |= {columns["vector"]: "array<float>"}
+        return columns | {"type_names": types}
+
+    def index(self, name: str, endpoint: str | None = None) -> dict[str, Any]:
+        """An index, of the given endpoint if one is given. Raises NotFound."""
+        self._forget_if_its_schema_went(name.lower())
+        return self.store.index(name, endpoint)
+
+    def indexes(self, endpoint: str) -> list[dict[str, Any]]:
+        """The indexes of an endpoint. Raises NotFound."""
+        for row in self.store.indexes(self.store.endpoint(endpoint)["name"]):
+            self._forget_if_its_schema_went(row["name"])
+        return self.store.indexes(endpoint)
+
+    def _forget_if_its_schema_went(self, name: str) -> None:
+        # DROP SCHEMA … CASCADE takes indexes along; their vectors go at the next start.
+        if self._catalog.find("schema", name.rpartition(".")[0]) is None:
+            self.store.delete_index(name)
+
+    def pipeline_id(self, index: dict[str, Any]) -> str | None:
+        """The id of the pipeline of a delta-sync index."""
+        sync = self._syncs.get(index["name"])
+        return sync.pipeline_id if sync else None
+
+    async def status(self, index: dict[str, Any], wait: float) -> dict[str, Any]:
+        """How an index is; for a sync that ends within `wait` seconds is waited. Raises ApiError."""
+        name = index["name"]
+        await self.pipelines.wait(name, wait)
+        count = await self._row_count(index)
+        if sync := self._syncs.get(name):
+            return status(sync, count)
+        message = "Index is ready for direct access."
+        shown = {"ready": True, "detailed_state": "ONLINE_DIRECT_ACCESS", "message": message}
+        return shown | {"indexed_row_count": count}
+
+    async def _row_count(self, index: dict[str, Any]) -> int:
+        try:
+            answer = await self._engine.call("GET", f"/indexes/{index['id']}")
+        except ApiError as error:
+            if error.error_code == NotFound.error_code and self._syncs.get(index["name"]):
+                return 0  # it is made by its first sync
+            raise
         return answer.json()["indexed_row_count"]
+
+    async def sync(self, index: dict[str, Any]) -> None:
+        """Bring a triggered index to its table's version, in the background. Raises BadRequest for any other."""
+        sync = self._syncs.get(index["name"])
+        if sync is None:
+            raise BadRequest(
+                f"Index {index['name']!r} is a direct-access index: there is nothing to sync, use upsert-data"
+            )
+        if sync.continuous:
+            raise BadRequest(
+                f"Index {index['name']!r} has the pipeline_type CONTINUOUS: it follows its table by itself"
+            )
+        self.pipelines.begin(index["name"])
 
     async def delete(self, index: dict[str, Any]) -> None:
         """Forget an index and its vectors."""
+        await self.pipelines.forget(index["name"])
         self.store.delete_index(index["name"])
         await self._engine.call("DELETE", f"/indexes/{index['id']}")
 
     async def write(self, index: dict[str, Any], operation: str, content: bytes) -> bytes:
-        """Hand a request for `upsert` or `delete` on as it came; the engine reads and checks it."""
+        """Hand a request for `upsert` or `delete` on as it came; the engine reads and checks it. Raises ApiError."""
+        if self._syncs.get(index["name"]):
+            raise BadRequest(f"Index {index['name']!r} is a delta-sync index: write to its source table instead")
         headers = {"content-type": "application/json"}
         path = f"/indexes/{index['id']}/{operation}"
         return (await self._engine.call("POST", path, content=content, headers=headers)).content
@@ -98,63 +177,31 @@ class VectorSearch:
         text, vector = body.get("query_text"), body.get("query_vector")
         if kind == "ANN" and text is not None and vector is not None:
             raise BadRequest("query_type ANN takes query_vector or query_text, not both")
-        if text is not None and vector is None and kind != "FULL_TEXT":
-            vector = await self._embed(index, text)
-        request = {name: value for name, value in body.items() if value is not None}
-        request |= {"query_type": kind} | ({"query_vector": vector} if vector is not None else {})
-        return (await self._engine.call("POST", f"/indexes/{index['id']}/query", json=request)).content
-
-    async def scan(self, index: dict[str, Any], body: dict[str, Any]) -> bytes:
-        """Rows in the order of their primary keys."""
-        return (await self._engine.call("POST", f"/indexes/{index['id']}/scan", json=body)).content
-
-    async def _embed(self, index: dict[str, Any], text: Any) -> list[float]:
-        sources = index["spec"].get("embedding_source_columns") or [{}]
-        source = sources[0]
-        endpoint = source.get("model_endpoint_name_for_query") or source.get("embedding_model_endpoint_name")
-        if not endpoint:
+        request = {name: value for name, value in body.items() if value is not None and name != "offset"}
+        request |= {"query_type": kind, "embedder": self._embedder(index["spec"])}
+        if text is not None and vector is None and kind != "FULL_TEXT" and not request["embedder"]:
             raise BadRequest(
                 f"query_text needs an embedding model, and index {index['name']!r} was created without "
                 "embedding_source_columns: send query_vector"
             )
-        model = self._serving.destination(endpoint).model
-        if model.task != EMBEDDINGS:
-            raise BadRequest(f"the index's embedding endpoint {endpoint!r} has the task {model.task}")
-        answer = await model.send({"input": text})
-        content = await answer.aread()
-        await answer.aclose()
-        if answer.is_error:
-            raise Unavailable(f"the embedding endpoint {endpoint!r} answered {answer.status_code}")
-        return json.loads(content)["data"][0]["embedding"]
+        return await self._read(index, "query", request)
 
+    async def next_page(self, index: dict[str, Any], body: dict[str, Any]) -> bytes:
+        """More rows of a query. Raises ApiError."""
+        return await self._read(index, "query-next-page", body)
 
-def _text(body: dict[str, Any], field: str) -> str:
-    value = body.get(field)
-    if not isinstance(value, str) or not value:
-        raise BadRequest(f"{field} is required")
-    return value
+    async def scan(self, index: dict[str, Any], body: dict[str, Any]) -> bytes:
+        """Rows in the order of their primary keys. Raises ApiError."""
+        return await self._read(index, "scan", body)
 
+    async def _read(self, index: dict[str, Any], operation: str, body: dict[str, Any]) -> bytes:
+        if (sync := self._syncs.get(index["name"])) and sync.version is None:
+            shown = status(sync, 0)
+            message = f"Index {index['name']!r} is not ready: {shown['detailed_state']}. {shown['message']}"
+            raise BadRequest(message, error_code="INVALID_STATE")
+        return (await self._engine.call("POST", f"/indexes/{index['id']}/{operation}", json=body)).content
 
-def _columns(primary_key: str, spec: dict[str, Any]) -> dict[str, Any]:
-    """What the engine needs to know of an index's columns. Raises BadRequest."""
-    try:
-        schema = json.loads(_text(spec, "schema_json"))
-    except (ValueError, RecursionError) as error:
-        raise BadRequest(f"schema_json is not JSON: {error}") from error
-    if not isinstance(schema, dict) or not all(isinstance(text, str) for text in schema.values()):
-        raise BadRequest('schema_json must be an object of column types such as {"id": "string"}')
-    if wrong := [name for name in schema if not COLUMN.fullmatch(name)]:
-        raise BadRequest(f"schema_json: {wrong[0]!r} is no column name: letters, digits and underscores are")
-    vectors = spec.get("embedding_vector_columns")
-    if not isinstance(vectors, list) or len(vectors) != 1 or not isinstance(vectors[0], dict):
-        raise BadRequest("embedding_vector_columns must name one column")
-    vector, dimension = vectors[0].get("name"), vectors[0].get("embedding_dimension")
-    if vector not in schema or schema[vector].lower().replace(" ", "") not in VECTOR_TYPES:
-        raise BadRequest(f"embedding_vector_columns: {vector!r} must be in schema_json with type array<float>")
-    if not isinstance(dimension, int) or not 1 <= dimension <= 4096:
-        raise BadRequest("embedding_dimension must be a number from 1 to 4096")
-    if primary_key not in schema:
-        raise BadRequest(f"primary_key {primary_key!r} is not in schema_json")
-    if schema[primary_key].lower() not in ("string", "int", "integer", "long", "bigint", "short", "byte"):
-        raise BadRequest(f"primary_key {primary_key!r} must be a string or an integer")
-    return {"primary_key": primary_key, "vector": vector, "dimension": dimension, "type_names": schema}
+    @staticmethod
+    def _embedder(spec: dict[str, Any]) -> str | None:
+        source = (spec.get("embedding_source_columns") or [{}])[0]
+        return source.get("model_endpoint_name_for_query") or source.get("embedding_model_endpoint_name")
