@@ -3,6 +3,8 @@
 import base64
 import io
 import json
+import re
+from urllib.parse import unquote
 
 import pytest
 from databricks.sdk.errors import (
@@ -56,8 +58,6 @@ def test_auto_tells_notebooks_from_files(workspace, folder):
     }
     assert tree.download(f"{folder}/source").read() == NOTEBOOK
     assert tree.download(f"{folder}/nb", format=ExportFormat.JUPYTER).read() == jupyter
-    with pytest.raises(NotImplemented, match="JUPYTER"):
-        tree.export(f"{folder}/source", format=ExportFormat.JUPYTER)
     with pytest.raises(DatabricksError, match="Jupyter"):
         tree.upload(f"{folder}/bad.ipynb", b"[]", format=ImportFormat.AUTO)
 
@@ -78,6 +78,36 @@ def test_source_makes_a_notebook_and_needs_a_language(workspace, folder):
     for item_format in (ImportFormat.DBC, ImportFormat.HTML, ImportFormat.R_MARKDOWN):
         with pytest.raises(NotImplemented, match=item_format.value):
             tree.upload(f"{folder}/other", b"1", format=item_format)
+
+
+def test_a_notebook_is_exported_in_other_formats(workspace, folder):
+    tree = workspace.client.workspace
+    tree.upload(f"{folder}/nb.py", b"x = 1\n\n# COMMAND ----------\n\n# MAGIC %md\n# MAGIC # T\xc3\xaftle <b>")
+    source = tree.download(f"{folder}/nb.py").read()
+    assert source.startswith(b"# Databricks notebook source\nx = 1\n")
+    jupyter = base64.b64decode(tree.export(f"{folder}/nb.py", format=ExportFormat.JUPYTER).content)
+    assert [(c["cell_type"], c["source"]) for c in json.loads(jupyter)["cells"]] == [
+        ("code", "x = 1"),
+        ("markdown", "# Tïtle <b>"),
+    ]
+    tree.upload(f"{folder}/back", jupyter, format=ImportFormat.JUPYTER)
+    assert tree.download(f"{folder}/back").read() == source
+    page = tree.download(f"{folder}/back", format=ExportFormat.HTML).read().decode()
+    assert "Tïtle &lt;b&gt;" in page
+    [model] = re.findall(r"var __DATABRICKS_NOTEBOOK_MODEL = '(.*)';", page)
+    commands = json.loads(unquote(base64.b64decode(model).decode()))["commands"]
+    assert [c["command"] for c in commands] == ["x = 1", "%md\n# Tïtle <b>"]
+    for wanted in ("DBC", "R_MARKDOWN"):
+        with pytest.raises(NotImplemented, match=wanted):
+            tree.export(f"{folder}/nb.py", format=ExportFormat(wanted))
+    tree.upload(f"{folder}/file", b"x", format=ImportFormat.RAW)
+    with pytest.raises(InvalidParameterValue, match="not as HTML"):
+        tree.export(f"{folder}/file", format=ExportFormat.HTML)
+    answer = workspace.http.get("/api/2.0/workspace/export", params={"path": f"{folder}/file", "format": "ZIP"})
+    assert answer.status_code == 400
+    tree.upload(f"{folder}/broken", b"\xff\xfe", format=ImportFormat.SOURCE, language=Language.SQL)
+    with pytest.raises(InvalidParameterValue, match="converted"):
+        tree.export(f"{folder}/broken", format=ExportFormat.JUPYTER)
 
 
 def test_overwriting_must_be_asked_for(workspace, folder):

@@ -1,4 +1,4 @@
-"""The Workspace API: notebooks, files and directories. DBC, HTML and R Markdown are refused, ACLs are not here."""
+"""The Workspace API: notebooks, files and directories. DBC and R Markdown are refused, HTML is for export only."""
 
 import base64
 import binascii
@@ -11,11 +11,14 @@ from starlette.exceptions import HTTPException
 
 from local_workspace.context import LocalWorkspace
 from local_workspace.errors import BadRequest, NotImplementedHere
+from local_workspace.parity import differs
+from local_workspace.workspace.conversions import as_html, as_jupyter, as_source, cells_of, marked
 from local_workspace.workspace.formats import classify
 from local_workspace.workspace.store import EXTENSIONS, normal
 
 MAX_CONTENT = 10 << 20
 MAX_BODY = 2 * MAX_CONTENT
+EXPORTS = ("SOURCE", "AUTO", "JUPYTER", "HTML", "RAW", "DBC", "R_MARKDOWN")
 
 
 def router(ws: LocalWorkspace) -> APIRouter:
@@ -45,15 +48,17 @@ def router(ws: LocalWorkspace) -> APIRouter:
         path, language = normal(fields.get("path")), fields.get("language") or None
         item = classify(path, content, str(fields.get("format") or "SOURCE"), language)
         overwrite = str(fields.get("overwrite", False)).lower() == "true"
+        if item.object_type == "NOTEBOOK" and item.language and not item.jupyter:
+            content = marked(content, item.language)
         objects.write(item.path, content, item.object_type, item.language, item.jupyter, overwrite)
 
     @api.get("/workspace/export")
+    @differs("HTML shows the cells, not their last outputs")
     def export(path: str, format: str = "SOURCE", direct_download: bool = False) -> Any:
         row = objects.status(normal(path))
         if row["object_type"] == "DIRECTORY":
             raise NotImplementedHere("local_workspace does not export directories")
-        extension = _export_extension(row, format)
-        content = objects.read(row)
+        content, extension = _exported(row, objects.read(row), format)
         if direct_download:
             return Response(content, media_type="application/octet-stream")
         return {"content": base64.b64encode(content).decode(), "file_type": extension}
@@ -112,19 +117,26 @@ async def _import_fields(request: Request) -> dict[str, Any]:
         raise BadRequest("the body must be a JSON object or a multipart form") from None
 
 
-def _export_extension(row: dict[str, Any], wanted: str) -> str:
-    """The extension of what is exported. Raises NotImplementedHere where a conversion would be needed."""
+def _exported(row: dict[str, Any], content: bytes, wanted: str) -> tuple[bytes, str]:
+    """An object in the format `wanted` and the extension of that. Raises NotImplementedHere, BadRequest."""
+    if wanted not in EXPORTS:
+        raise BadRequest(f"format must be one of {', '.join(EXPORTS)}; got {wanted!r:.50}")
+    name = row["path"].rpartition("/")[2]
     if row["object_type"] == "FILE":
-        kept: tuple[str, ...] = ("SOURCE", "AUTO", "RAW")
-        extension = row["path"].rpartition("/")[2].rpartition(".")[2]
-    else:
-        kept = ("JUPYTER", "AUTO") if row["jupyter"] else ("SOURCE", "AUTO")
-        extension = "ipynb" if row["jupyter"] else EXTENSIONS[row["language"]].removeprefix(".")
-    if wanted not in kept:
-        raise NotImplementedHere(
-            f"local_workspace exports {row['path']} as {' or '.join(kept)} only, as it was imported; not as {wanted}"
-        )
-    return extension
+        if wanted not in ("SOURCE", "AUTO", "RAW"):
+            raise BadRequest(f"{row['path']} is a file: it can be exported as SOURCE, AUTO or RAW, not as {wanted}")
+        return content, name.rpartition(".")[2]
+    if wanted in ("DBC", "R_MARKDOWN", "RAW"):
+        raise NotImplementedHere(f"local_workspace does not export notebooks as {wanted}")
+    language, jupyter = row["language"], bool(row["jupyter"])
+    if wanted == "AUTO":
+        wanted = "JUPYTER" if jupyter else "SOURCE"
+    if wanted == "HTML":
+        return as_html(name, cells_of(content, language, jupyter), language), "html"
+    if wanted == "JUPYTER":
+        return content if jupyter else as_jupyter(cells_of(content, language, False), language), "ipynb"
+    source = as_source(cells_of(content, language, True), language) if jupyter else content
+    return source, EXTENSIONS[language].removeprefix(".")
 
 
 def _info(row: dict[str, Any], asked: str) -> dict[str, Any]:
