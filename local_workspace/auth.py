@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from local_workspace.errors import Unauthenticated
 from local_workspace.state import State
 
-OPEN_PATHS = ("/.well-known/", "/oidc/", "/health")
+OPEN_PATHS = ("/.well-known/", "/oidc/", "/health", "/ui/", "/local/faults")
+"""What asks for no token, or, as the pages do, for a session."""
 TOKEN_SECONDS = 3600
+SESSION_COOKIE = "local_workspace_session"
+"""Of a browser that looks at the pages. Cookies know no ports: the proxy of an app leaves it out."""
 
 DDL = """
 CREATE TABLE IF NOT EXISTS principals (
@@ -121,7 +124,7 @@ class RequireToken:
         self.auth = auth
 
     async def __call__(self, scope, receive, send) -> None:
-        if scope["type"] == "http" and not scope["path"].startswith(OPEN_PATHS):
+        if scope["type"] == "http" and scope["path"] != "/" and not scope["path"].startswith(OPEN_PATHS):
             authorization = dict(scope["headers"]).get(b"authorization")
             try:
                 principal = self.auth.principal(authorization.decode("latin-1") if authorization else None)

@@ -20,6 +20,7 @@ from local_workspace.files import routes as files
 from local_workspace.identity import routes as identity
 from local_workspace.mlflow import routes as mlflow
 from local_workspace.models import routes as models
+from local_workspace.pages import routes as pages
 from local_workspace.parity.record import CALLS, RecordCalls
 from local_workspace.prompts import routes as prompts
 from local_workspace.jobs import routes as jobs
@@ -34,6 +35,7 @@ from local_workspace.zerobus import routes as zerobus
 SERVICES = [
     alerts,
     dashboards,
+    pages,
     identity,
     unity_catalog,
     sql,

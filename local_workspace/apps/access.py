@@ -7,7 +7,7 @@ host (so that no web page can rebind its own name to us) and must not come from 
 
 import uuid
 
-from local_workspace.auth import Auth, Principal
+from local_workspace.auth import SESSION_COOKIE, Auth, Principal
 from local_workspace.errors import Forbidden
 
 Headers = list[tuple[bytes, bytes]]
@@ -32,6 +32,11 @@ def admit(headers: Headers, port: int, auth: Auth) -> Principal:
     return auth.owner()
 
 
+def _without_session(cookies: bytes) -> bytes:
+    """A Cookie header without the session of the workspace's own pages: browsers send it to every port."""
+    return b"; ".join(c for c in cookies.split(b"; ") if not c.startswith(f"{SESSION_COOKIE}=".encode()))
+
+
 def forwarded(headers: Headers, caller: Principal, port: int, peer: str) -> Headers:
     """The headers the app gets: the client's without those of the connection and the token, with the platform's."""
     fields = dict(headers)
@@ -39,6 +44,7 @@ def forwarded(headers: Headers, caller: Principal, port: int, peer: str) -> Head
     if b"transfer-encoding" in fields:  # RFC 9112, 6.3: it overrides the length
         dropped |= {b"content-length"}
     kept = [(name, value) for name, value in headers if name not in dropped and not name.startswith(b"x-forwarded-")]
+    kept = [(name, _without_session(value) if name == b"cookie" else value) for name, value in kept]
     if b"host" not in fields:
         kept.append((b"Host", f"127.0.0.1:{port}".encode()))
     if b"upgrade" in fields:

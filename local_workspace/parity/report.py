@@ -65,6 +65,8 @@ def routes(app: FastAPI) -> list[Route]:
     """Every route of the REST API, in the order in which they are tried."""
     found = []
     for route in iter_route_contexts(app.routes):
+        if not getattr(route, "include_in_schema", True):
+            continue  # a page for people, no operation
         path, handler = route.path or "", route.endpoint
         marks = (getattr(handler, "differs", ""), getattr(handler, "refuses", ""))
         found += [Route(method, path, compile_path(path)[0], *marks) for method in sorted(route.methods or ())]
