@@ -18,11 +18,13 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TimeRemai
 from local_workspace.child import listen
 from local_workspace.config import Config
 from local_workspace.context import LocalWorkspace
+from local_workspace.faults.cli import cli as faults_cli
 from local_workspace.parity.command import parity
 from local_workspace.server import create_app
 from local_workspace.weights import Weights, WeightsError, choose, read_manifest
 
 cli = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
+cli.add_typer(faults_cli, name="faults")
 
 
 cli.command()(parity)
@@ -109,7 +111,15 @@ def serve(
             await ws.zerobus.stop()  # and what Zerobus has taken in goes into Delta
             await super().shutdown(sockets)
 
-    server = Server(uvicorn.Config(create_app(ws), log_level="warning", access_log=False, timeout_graceful_shutdown=5))
+    settings = uvicorn.Config(
+        create_app(ws),
+        http=ws.connections.protocol,
+        proxy_headers=False,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=5,
+    )
+    server = Server(settings)
     with lock:
         server.run(sockets=[listener])
 

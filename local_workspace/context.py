@@ -14,6 +14,8 @@ from local_workspace.dashboards.service import Dashboards
 from local_workspace.dashboards.store import DashboardStore
 from local_workspace.dbfs.store import Dbfs
 from local_workspace.engine import Engine
+from local_workspace.faults.connections import Connections
+from local_workspace.faults.rules import Faults
 from local_workspace.files.store import VolumeFiles
 from local_workspace.mlflow.tracking import Tracking
 from local_workspace.models.store import RegisteredModels
@@ -52,19 +54,23 @@ class LocalWorkspace:
         config.root.mkdir(parents=True, exist_ok=True)
         identity = self._identity()
         self.token: str = identity["token"]
+        self.admin_token: str = identity["admin_token"]
         self.workspace_id: str = identity["workspace_id"]
 
     def _identity(self) -> dict[str, str]:
-        """Token and id, made once per root; readable by the owner alone."""
+        """Tokens and id, made once per root; readable by the owner alone."""
         path = self.config.root / "identity.json"
-        if not path.exists():
-            identity = {
-                "token": "dapi" + secrets.token_hex(16),
-                "workspace_id": str(secrets.randbelow(10**15) + 10**15),
-            }
-            path.touch(mode=0o600)
-            path.write_text(json.dumps(identity))
-        return json.loads(path.read_text())
+        made = {
+            "token": "dapi" + secrets.token_hex(16),
+            "admin_token": "dadm" + secrets.token_hex(16),
+            "workspace_id": str(secrets.randbelow(10**15) + 10**15),
+        }
+        identity = made | (json.loads(path.read_text()) if path.exists() else {})
+        fresh = path.with_suffix(".new")
+        fresh.touch(mode=0o600)
+        fresh.write_text(json.dumps(identity))
+        fresh.replace(path)
+        return identity
 
     @cached_property
     def state(self) -> State:
@@ -172,6 +178,16 @@ class LocalWorkspace:
         module = "local_workspace.vector_search.engine"
         engine = Engine("vectors", module, log, lambda: [str(folder)], lambda: environment)
         return VectorSearch(VectorStore(self.state), Syncs(self.state), engine, self.catalog, self.serving)
+
+    @cached_property
+    def faults(self) -> Faults:
+        """The faults on purpose."""
+        return Faults()
+
+    @cached_property
+    def connections(self) -> Connections:
+        """The connections of the REST API's server."""
+        return Connections()
 
     @cached_property
     def zerobus(self) -> Door:

@@ -16,6 +16,8 @@ from local_workspace.compute import routes as compute
 from local_workspace.context import LocalWorkspace
 from local_workspace.dashboards import routes as dashboards
 from local_workspace.dbfs import routes as dbfs
+from local_workspace.faults import routes as faults
+from local_workspace.faults.middleware import InjectFaults
 from local_workspace.files import routes as files
 from local_workspace.identity import routes as identity
 from local_workspace.mlflow import routes as mlflow
@@ -48,6 +50,7 @@ SERVICES = [
     serving,
     vector_search,
     zerobus,
+    faults,
     mlflow,
     models,
     prompts,
@@ -64,7 +67,10 @@ def create_app(ws: LocalWorkspace) -> FastAPI:
         yield
         await ws.stop()
 
-    middleware = [Middleware(RequireToken, auth=ws.auth)]
+    middleware = [
+        Middleware(InjectFaults, faults=ws.faults, connections=ws.connections),
+        Middleware(RequireToken, auth=ws.auth),
+    ]
     if log := os.environ.get(CALLS):
         middleware.insert(0, Middleware(RecordCalls, log=Path(log)))
     app = FastAPI(
