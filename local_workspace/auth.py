@@ -89,10 +89,25 @@ class Auth:
         row = self._state.rows("SELECT * FROM principals WHERE name = ?", [self.OWNER])[0]
         return Principal(row["name"], row["kind"], row["display_name"])
 
-    def delete_service_principal(self, client_id: str) -> None:
-        """Forget a service principal and its tokens."""
-        self._state.execute("DELETE FROM tokens WHERE principal = ?", [client_id])
-        self._state.execute("DELETE FROM principals WHERE client_id = ?", [client_id])
+    def create_user(self, name: str, display_name: str) -> bool:
+        """A new user; False when there is one of that name."""
+        insert = "INSERT OR IGNORE INTO principals VALUES (?, 'user', NULL, NULL, ?)"
+        return self._state.execute(insert, [name, display_name]) > 0
+
+    def delete_principal(self, name: str) -> None:
+        """Forget a user or service principal and its tokens."""
+        self._state.execute("DELETE FROM tokens WHERE principal = ?", [name])
+        self._state.execute("DELETE FROM principals WHERE name = ?", [name])
+
+    def create_token(self, principal: str, expires_at: float) -> tuple[str, str]:
+        """A personal access token, and the hash by which it is known."""
+        token = "dapi" + secrets.token_hex(16)
+        self._state.execute("INSERT INTO tokens VALUES (?, ?, ?)", [_hash(token), principal, expires_at])
+        return token, _hash(token)
+
+    def delete_token(self, token_hash: str) -> None:
+        """Revoke a token."""
+        self._state.execute("DELETE FROM tokens WHERE hash = ?", [token_hash])
 
     def lend(self, principal: str) -> str:
         """A token for a child process that runs a principal's code. It is good until it is given back or we end."""

@@ -17,6 +17,8 @@ from local_workspace.engine import Engine
 from local_workspace.faults.connections import Connections
 from local_workspace.faults.rules import Faults
 from local_workspace.files.store import VolumeFiles
+from local_workspace.identity.directory import Directory
+from local_workspace.identity.tokens import PersonalTokens
 from local_workspace.mlflow.tracking import Tracking
 from local_workspace.models.store import RegisteredModels
 from local_workspace.prompts.store import Prompts
@@ -81,6 +83,16 @@ class LocalWorkspace:
     def auth(self) -> Auth:
         """Principals and tokens."""
         return Auth(self.state, self.token)
+
+    @cached_property
+    def directory(self) -> Directory:
+        """Users, service principals and groups."""
+        return Directory(self.state, self.auth)
+
+    @cached_property
+    def personal_tokens(self) -> PersonalTokens:
+        """Personal access tokens."""
+        return PersonalTokens(self.state, self.auth)
 
     @cached_property
     def catalog(self) -> CatalogStore:

@@ -69,7 +69,7 @@ class Apps:
         try:
             self.store.add_app(name, str(uuid.uuid4()), settings, client_id, user, active)
         except ApiError:
-            self._auth.delete_service_principal(client_id)
+            self._auth.delete_principal(client_id)
             raise
         self._client_secrets[name] = secret
         runtime = await self._open(name, client_id, 0)
@@ -81,7 +81,7 @@ class Apps:
         runtime = self._runtimes.pop(name)
         self.store.delete_app(name)
         await runtime.close()
-        self._auth.delete_service_principal(app["client_id"])
+        self._auth.delete_principal(app["client_id"])
         self._client_secrets.pop(name, None)
         await asyncio.to_thread(shutil.rmtree, self._folder / name, ignore_errors=True)
 

@@ -1,14 +1,14 @@
-"""Who am I, and OAuth for service principals (SCIM `Me`, OIDC discovery, client credentials)."""
+"""OAuth for service principals (OIDC discovery, client credentials); below it SCIM and personal access tokens."""
 
 import base64
-import zlib
+import uuid
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request
 
-from local_workspace.auth import Principal
 from local_workspace.context import LocalWorkspace
 from local_workspace.errors import BadRequest
+from local_workspace.identity import scim_routes, token_routes
 
 
 def router(ws: LocalWorkspace) -> APIRouter:
@@ -19,20 +19,14 @@ def router(ws: LocalWorkspace) -> APIRouter:
     async def health() -> dict:
         return {"status": "ok"}
 
-    @api.get("/api/2.0/preview/scim/v2/Me")
-    async def me(request: Request) -> dict:
-        principal: Principal = request.state.principal
-        return {
-            "id": str(zlib.crc32(principal.name.encode())),
-            "userName": principal.name,
-            "displayName": principal.display_name,
-            "active": True,
-            "emails": [{"value": principal.name, "primary": True}] if principal.kind == "user" else [],
-        }
-
     @api.get("/.well-known/databricks-config")
     async def databricks_config() -> dict:
-        return {"oidc_endpoint": f"{ws.host}/oidc", "host_type": "workspace", "workspace_id": ws.workspace_id}
+        return {
+            "oidc_endpoint": f"{ws.host}/oidc",
+            "host_type": "workspace",
+            "workspace_id": ws.workspace_id,
+            "account_id": str(uuid.uuid5(uuid.NAMESPACE_OID, ws.workspace_id)),
+        }
 
     @api.get("/oidc/.well-known/oauth-authorization-server")
     async def authorization_server() -> dict:
@@ -57,4 +51,6 @@ def router(ws: LocalWorkspace) -> APIRouter:
         access_token, seconds = ws.auth.issue(client_id, secret)
         return {"access_token": access_token, "token_type": "Bearer", "expires_in": seconds}
 
+    api.include_router(scim_routes.router(ws))
+    api.include_router(token_routes.router(ws))
     return api
