@@ -18,7 +18,7 @@ from local_workspace.sql.lake.files import text_of
 from local_workspace.sql.lake.parameters import string_literal
 from local_workspace.sql.lake.rewriting import Call
 
-OTHERS = [
+OTHERS = {
     "ai_analyze_sentiment",
     "ai_classify",
     "ai_extract",
@@ -31,8 +31,7 @@ OTHERS = [
     "ai_similarity",
     "ai_summarize",
     "ai_translate",
-    "vector_search",
-]
+}
 FUNCTIONS = {"ai_query", *OTHERS}
 NAMED = {"endpoint", "request", "returntype", "failonerror", "modelparameters", "responseformat"}
 CONCURRENCY = 8
@@ -116,13 +115,6 @@ def _rows(column: pd.Series | pd.DataFrame) -> list[Any]:
     return [None if value is None or value is pd.NA else value for value in column.tolist()]
 
 
-def _task(lake: Lake, name: str) -> str:
-    found = lake.catalog.find_endpoint(name)
-    if found is None:
-        raise SqlError("RESOURCE_DOES_NOT_EXIST", f"The serving endpoint {name} does not exist.", "42704")
-    return found.get("task") or ""
-
-
 def ai_query(lake: Lake, session: SparkSession, call: Call) -> tuple[Any, Callable[[str], str]]:
     """The function that asks the endpoint of a call, and what is written around its name. Raises SqlError."""
     if call.name.lower() != "ai_query":
@@ -140,7 +132,8 @@ def ai_query(lake: Lake, session: SparkSession, call: Call) -> tuple[Any, Callab
     if "responseformat" in named:
         given = text_of(named["responseformat"])
         parameters["response_format"] = json.loads(given) if given.startswith("{") else {"type": given}
-    endpoint = Endpoint(lake.catalog.host, lake.catalog.token, name, _task(lake, name), parameters)
+    task = lake.catalog.service("GET", f"/api/2.0/serving-endpoints/{name}").get("task") or ""
+    endpoint = Endpoint(lake.catalog.host, lake.catalog.token, name, task, parameters)
     fail = text_of(named.get("failonerror", "true")) == "true"
     embeds = endpoint.task == "llm/v1/embeddings"
     kind = text_of(named["returntype"]) if "returntype" in named else "ARRAY<FLOAT>" if embeds else "STRING"

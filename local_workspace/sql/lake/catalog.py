@@ -71,11 +71,6 @@ class Catalog:
                 return None
             raise
 
-    def find_endpoint(self, name: str) -> dict[str, Any] | None:
-        """A serving endpoint, or None."""
-        try:
-            return self._call("GET", "/api/2.0/serving-endpoints", (name,), {})
-        except SqlError as error:
-            if error.condition == "RESOURCE_DOES_NOT_EXIST":
-                return None
-            raise
+    def service(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        """One call to another service of the workspace. Raises SqlError."""
+        return self._call(method, path, (), options)

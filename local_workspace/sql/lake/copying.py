@@ -146,7 +146,7 @@ def _rows(
         options.setdefault("inferschema", "true")
     options.pop("mergeschema", None)
     try:
-        frame = files.load(files.reader(session, copy.form, options, None), found)
+        frame = files.rows_of(session, copy.form, options, found)
         selected = session.sql(expansion.expand(copy.query.format(expansion.relation(frame))))
         types = {f["name"].lower(): f for f in lake.tables.fields(location)}
         given = {name.lower(): name for name in selected.columns}

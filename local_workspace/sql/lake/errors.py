@@ -1,7 +1,7 @@
-"""Errors of statements: Databricks error conditions, and Sail's messages sorted into them once.
+"""Errors of statements: Databricks error conditions, and the engines' messages sorted into them once.
 
-Sail names few conditions itself, so its messages are the only thing to go by; what matches nothing
-stays an honest INTERNAL_ERROR with Sail's text.
+Sail and delta-rs name few conditions themselves, so their messages are the only thing to go by; what matches nothing
+stays an honest INTERNAL_ERROR with the engine's text.
 """
 
 import re
@@ -43,7 +43,7 @@ def not_a_table(name: str) -> SqlError:
 
 
 CONDITIONS = [
-    (r"\[(?P<condition>[A-Z][A-Z_.]+)\] (?P<text>.*)", "", "42000"),
+    (r"\[(?P<condition>[A-Z][A-Z_.]+)\] (?P<text>.*?)(?: SQLSTATE: (?P<sqlstate>\w{5}))?$", "", "42000"),
     (r"Placeholder '[:$]?(?P<name>\w+)' was not provided", "UNBOUND_SQL_PARAMETER", "42P02"),
     (
         r"found .* at \d+:\d+|expected one statement|expected .* found|expected something else|found end of input",
@@ -79,7 +79,7 @@ TABLE_MISSING = re.compile(r"TABLE_OR_VIEW_NOT_FOUND|Table not found")
 
 
 def from_sail(error: Exception, names: list[str]) -> SqlError:
-    """A Sail error as an error condition; `names` are the tables the statement reads or writes."""
+    """An error of Sail or delta-rs as an error condition; `names` are the tables the statement reads or writes."""
     text = str(error).strip()
     if TABLE_MISSING.search(text):
         mentioned = [name for name in names if name.rsplit(".", 1)[-1] in text]
@@ -90,6 +90,6 @@ def from_sail(error: Exception, names: list[str]) -> SqlError:
             if "column" in named:
                 text = f"A column, variable or function parameter with name `{named['column']}` cannot be resolved."
             if "condition" in named:
-                return SqlError(named["condition"], named["text"], sqlstate)
+                return SqlError(named["condition"], named["text"], named["sqlstate"] or sqlstate)
             return SqlError(condition, text, sqlstate)
     return SqlError("INTERNAL_ERROR", text, "XX000")

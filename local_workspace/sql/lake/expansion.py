@@ -1,18 +1,18 @@
 """What a query names and Sail lacks, put in its place: views, functions, information_schema, files in volumes."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
 import pyarrow as pa
 from pyspark.errors import PySparkException
-from pyspark.sql.connect.dataframe import DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql.connect.session import SparkSession
 from sqlglot import exp
-from sqlglot.tokens import Token
+from sqlglot.tokens import Token, TokenType
 
-from local_workspace.sql.lake import ai, files, functions, information_schema
+from local_workspace.sql.lake import ai, files, functions, information_schema, searching
 from local_workspace.sql.lake.context import Lake
 from local_workspace.sql.lake.errors import SqlError, from_sail, not_a_table, syntax, unsupported
 from local_workspace.sql.lake.rewriting import (
@@ -29,7 +29,11 @@ from local_workspace.sql.lake.rewriting import (
 )
 from local_workspace.sql.lake.tokens import tokens_of
 
-TRIGGERS = {"information_schema", "read_files", *ai.FUNCTIONS}
+ROWS: dict[str, Callable[[Lake, SparkSession, Call], DataFrame | pa.Table]] = {
+    "read_files": files.read_files,
+    "vector_search": searching.vector_search,
+}
+TRIGGERS = {"information_schema", *ROWS, *ai.FUNCTIONS}
 MAX_ROUNDS = 100
 
 
@@ -59,6 +63,7 @@ class Expansion:
 
     def expand(self, sql: str) -> str:
         """The statement in names that Sail has. Raises SqlError."""
+        sql = self._with_rows_of_functions(sql)
         for _ in range(MAX_ROUNDS):
             edits, tree, tokens = Edits(sql), parsed(sql), tokens_of(sql)
             for table in tables(tree):
@@ -111,6 +116,16 @@ class Expansion:
             self._records[key] = found
         return self._records[key]
 
+    def _with_rows_of_functions(self, sql: str) -> str:
+        """The statement with the rows of its table functions as relations: sqlglot has a grammar for some."""
+        edits, tokens = Edits(sql), tokens_of(sql)
+        for before, token, after in zip([None, *tokens], tokens, tokens[1:], strict=False):
+            rows = ROWS.get(token.text.lower()) if after.token_type is TokenType.L_PAREN else None
+            if rows and not (before and before.token_type is TokenType.DOT):
+                call = call_at(sql, tokens, token.start)
+                edits.replace(call.span, self.relation(rows(self._lake, self._session, call)))
+        return edits.applied()
+
     def _table(self, edits: Edits, table: exp.Table) -> None:
         if len(table.parts) == 1 and table.name in self._relations:
             return
@@ -148,9 +163,6 @@ class Expansion:
         """Put in what a call stands for; as a column it keeps the name that the call gives it."""
         name = call.name.lower()
         written = edits.sql[slice(*call.span)]
-        if name == "read_files":
-            edits.replace(call.span, self.relation(files.read_files(self._lake, self._session, call)))
-            return
         if name in ai.FUNCTIONS:
             function, asked = ai.ai_query(self._lake, self._session, call)
             text = asked(self._registered(function))

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from pyspark.sql.connect.dataframe import DataFrame
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame
 from pyspark.sql.connect.readwriter import DataFrameReader
 from pyspark.sql.connect.session import SparkSession
 from sqlglot import exp
@@ -26,7 +27,7 @@ READABLE = {"csv": "csv", "json": "json", "parquet": "parquet", "text": "text", 
 SUFFIXES = {".csv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet", ".txt": "text"}
 # What Sail's readers really do something with; any other option is refused by its name.
 OPTIONS = {
-    "csv": {"header", "sep", "delimiter", "quote", "escape", "comment", "nullvalue", "inferschema", "multiline"},
+    "csv": {"header", "sep", "delimiter", "quote", "escape", "comment", "inferschema", "multiline"},
     "json": {"inferschema"},
     "parquet": {"mergeschema"},
     "text": {"wholetext", "linesep"},
@@ -107,10 +108,39 @@ def reader(session: SparkSession, form: str, options: dict[str, str], schema: st
     return given.schema(schema) if schema else given
 
 
-def load(source: DataFrameReader, found: Sequence[VolumeFile]) -> DataFrame:
-    """The rows of files."""
-    frame: Any = source.load([f"file://{file.local}" for file in found])
+def load(source: DataFrameReader, found: Sequence[VolumeFile]) -> Any:
+    """The rows of files as a data frame."""
+    return source.load([f"file://{file.local}" for file in found])
+
+
+def rows_of(session: SparkSession, form: str, options: dict[str, str], found: Sequence[VolumeFile]) -> DataFrame:
+    """The rows of files whose columns are told from the files: types that differ become one that holds both."""
+    frame = load(reader(session, form, options, None), found)
+    if form == "binaryfile":
+        # Sail gives the machine's path, without its first slash.
+        inside = found[0].path.split("/", 5)[-1]
+        skipped = len(str(found[0].local)) - len(inside)
+        top = "/".join(found[0].path.split("/")[:5])
+        path = f"concat('dbfs:{top}/', substring(path, {skipped}))"
+        return frame.selectExpr(f"{path} AS path", "modificationTime", "length", "content")
+    try:
+        _ = frame.columns
+    except PySparkException as error:
+        if "Fail to merge schema" not in str(error):
+            raise
+        types: dict[str, str] = {}
+        for file in found:
+            for field in load(reader(session, form, options, None), [file]).schema.fields:
+                types[field.name] = _wider(types.get(field.name), field.dataType.simpleString())
+        schema = ", ".join(f"{quoted(name)} {kind}" for name, kind in types.items())
+        return load(reader(session, form, options, schema), found)
     return frame
+
+
+def _wider(one: str | None, other: str) -> str:
+    if one in (None, other):
+        return other
+    return "double" if {one, other} == {"bigint", "double"} else "string"
 
 
 def read_path(lake: Lake, session: SparkSession, form: str, path: str) -> DataFrame:
@@ -121,7 +151,7 @@ def read_path(lake: Lake, session: SparkSession, form: str, path: str) -> DataFr
             raise SqlError("DELTA_TABLE_NOT_FOUND", f"{path} is not a Delta table.", "42P01")
         return session.read.format("delta").load(f"file://{local}")
     options = {"inferSchema": "true"} if form == "json" else {}
-    return load(reader(session, form, options, None), listing(lake, path))
+    return rows_of(session, form, options, listing(lake, path))
 
 
 def text_of(value: str) -> str:
@@ -152,7 +182,9 @@ def read_files(lake: Lake, session: SparkSession, call: Call) -> DataFrame:
     schema, hints = named.pop("schema", None), named.pop("schemahints", None)
     if form in ("csv", "json") and not schema:
         named.setdefault("inferschema", named.pop("infercolumntypes", "true"))
-    frame = load(reader(session, form, named, schema), found)
+    frame: DataFrame = (
+        load(reader(session, form, named, schema), found) if schema else rows_of(session, form, named, found)
+    )
     return frame.selectExpr(*_hinted(frame.columns, hints)) if hints else frame
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+from deltalake.exceptions import DeltaError
 from pyspark.errors import PySparkException
 from pyspark.sql.connect.plan import SQL
 from pyspark.sql.connect.session import SparkSession
@@ -72,11 +73,11 @@ def run(lake: Lake, statement: Statement) -> pa.Table:
     bound = bind(sql, tokens, statement.parameters).rstrip().rstrip(";")
     if bound != sql:
         sql, tokens = bound, tokens_of(bound)
-    if command := command_of([token.text.upper() for token in tokens[:4]]):
-        return command(lake, Words(sql, tokens, statement.catalog, statement.schema))
     try:
+        if command := command_of([token.text.upper() for token in tokens[:4]]):
+            return command(lake, Words(sql, tokens, statement.catalog, statement.schema))
         return _run_with_sail(lake, statement, sql, tokens)
-    except PySparkException as error:
+    except (PySparkException, DeltaError) as error:
         raise from_sail(error, _table_names(sql, statement)) from error
 
 
