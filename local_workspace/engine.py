@@ -147,6 +147,8 @@ class Engine:
         while line := await output.readline():
             if line.startswith(b'{"port"'):
                 return json.loads(line)
+            with self.log.open("ab") as log:
+                log.write(line)
         raise ValueError("it ended before it listened")
 
     async def _copy(self, output: asyncio.StreamReader) -> None:

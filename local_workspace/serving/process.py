@@ -13,10 +13,16 @@ from local_workspace.serving.tasks import PATHS
 from local_workspace.weights import WeightsError
 
 
+class NotReached(Unavailable):
+    """Nobody took the request: it may be sent again."""
+
+
 async def send(client: httpx.AsyncClient, request: httpx.Request, where: str) -> httpx.Response:
     """The answer to `request`, its content not read yet. Raises Unavailable."""
     try:
         return await client.send(request, stream=True)
+    except httpx.ConnectError as error:
+        raise NotReached(f"{where} cannot be reached; try again") from error
     except httpx.TransportError as error:
         raise Unavailable(f"{where} did not answer ({type(error).__name__}); try again") from error
 
@@ -45,10 +51,15 @@ class ModelProcess:
         """The engine's answer; a dead engine is started first. Raises Unavailable."""
         self._busy += 1
         try:
-            async with self._changing:
-                client = await self._client()
-            request = client.build_request("POST", self._path, json=self._request(body))
-            answer = await send(client, request, self._what)
+            pid = self.engine.pid
+            try:
+                answer = await self._sent(body)
+            except NotReached:
+                # It has just died, and was not known to be dead yet.
+                async with self._changing:
+                    if self.engine.pid == pid:
+                        await self.engine.stop()
+                answer = await self._sent(body)
         except BaseException:
             self._finished()
             raise
@@ -65,6 +76,12 @@ class ModelProcess:
             self.wanted = False
             await self.engine.stop()
             return True
+
+    async def _sent(self, body: dict[str, Any]) -> httpx.Response:
+        async with self._changing:
+            client = await self._client()
+        request = client.build_request("POST", self._path, json=self._request(body))
+        return await send(client, request, self._what)
 
     async def _client(self) -> httpx.AsyncClient:
         if not self.engine.running:

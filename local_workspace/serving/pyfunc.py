@@ -1,8 +1,10 @@
 """The `pyfunc` engine: one MLflow model behind `POST /invocations`. `python -m … FOLDER BUILD_LOG`."""
 
+import contextvars
 import datetime
 import importlib.metadata
 import logging
+import os
 import sys
 import time
 import traceback
@@ -25,6 +27,7 @@ from starlette.concurrency import run_in_threadpool
 
 from local_workspace.child import serve
 from local_workspace.errors import BadRequest, install
+from local_workspace.serving import sse
 
 log = logging.getLogger(__name__)
 CAUSE = "Error: "
@@ -53,15 +56,24 @@ class Served:
     def events(self, body: dict[str, Any]) -> Iterator[bytes]:
         """The model's stream as server-sent events; what comes before the first one is checked here."""
         data, params = self._parsed(body)
-        stream = self._tried(lambda: iter(self._model.predict_stream(data, params=params)))
-        first = self._tried(lambda: next(stream, None))
+        # Each step may run on another thread: what the model keeps in context variables must be there all the same.
+        context = contextvars.copy_context()
+
+        def step(work: Callable[..., Any], *arguments: Any) -> Any:
+            return self._tried(lambda: context.run(work, *arguments))
+
+        stream = step(lambda: iter(self._model.predict_stream(data, params=params)))
+        first = step(next, stream, None)
 
         def rest() -> Iterator[bytes]:
             item = first
-            while item is not None:
-                yield b"data: " + _json(item) + b"\n\n"
-                item = next(stream, None)
-            yield b"data: [DONE]\n\n"
+            try:
+                while item is not None:
+                    yield b"data: " + _json(item) + b"\n\n"
+                    item = step(next, stream, None)
+                yield b"data: [DONE]\n\n"
+            except BadRequest as error:
+                yield sse.event({"error": {"code": error.error_code, "message": error.message}})
 
         return rest()
 
@@ -157,6 +169,8 @@ def main() -> None:
     build.write(f"Python {sys.version.split()[0]}, MLflow {mlflow.__version__}, model {folder.name}")
     for line in requirements(folder):
         build.write(line)
+    if "MLFLOW_TRACKING_URI" not in os.environ:
+        mlflow.tracing.disable()  # else an agent's traces would go into a database in the working folder
     started = time.perf_counter()
     try:
         model = load_model(str(folder))
