@@ -1,7 +1,7 @@
 """Quartz cron expressions, said to croniter: seconds first, weekdays from 1 = Sunday, `?`, `L`, `W`, `#`, years."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from local_workspace.errors import BadRequest, NotImplementedHere
@@ -93,12 +93,12 @@ class Cron:
         iterator = self._iterator(moment)
         try:
             fires = iterator.get_next(datetime)
-            while fires.fold and not self._every_hour:
+            # croniter may repeat the hour that clocks repeat.
+            while fires.astimezone(UTC) <= moment or (fires.fold and not self._every_hour):
                 fires = iterator.get_next(datetime)
         except self._error:
             return None
         return fires.astimezone(UTC)
 
     def _iterator(self, moment: datetime):
-        start = moment.astimezone(self._zone) + timedelta(0)
-        return self._croniter(self._expression, start, second_at_beginning=True)
+        return self._croniter(self._expression, moment.astimezone(self._zone), second_at_beginning=True)

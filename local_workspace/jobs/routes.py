@@ -3,6 +3,7 @@
 from typing import Any
 
 from fastapi import APIRouter, Request
+from starlette.convertors import StringConvertor, register_url_convertor
 
 from local_workspace.bodies import read_object
 from local_workspace.context import LocalWorkspace
@@ -23,12 +24,18 @@ MERGED = {"tasks": "task_key", "job_clusters": "job_cluster_key", "environments"
 LISTS = MERGED | {"parameters": "name"}
 
 
+class JobsVersion(StringConvertor):
+    """The versions of the API, in a path."""
+
+    regex = r"2\.[012]"
+
+
 def router(ws: LocalWorkspace) -> APIRouter:
     """The Jobs API."""
-    api = APIRouter()
-    for version in ("2.2", "2.1", "2.0"):
-        api.include_router(_jobs(ws), prefix=f"/api/{version}/jobs")
-        api.include_router(run_routes.router(ws), prefix=f"/api/{version}/jobs")
+    register_url_convertor("jobs_version", JobsVersion())
+    api = APIRouter(prefix="/api/{version:jobs_version}/jobs")
+    api.include_router(_jobs(ws))
+    api.include_router(run_routes.router(ws))
     return api
 
 

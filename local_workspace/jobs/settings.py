@@ -216,7 +216,7 @@ def check(settings: dict[str, Any]) -> None:
         _check_task(task, settings)
     graph.check(tasks)
     _check_unique(settings)
-    triggers = [name for name in ("schedule", "continuous", "trigger") if settings.get(name)]
+    triggers = [name for name in ("schedule", "continuous", "trigger") if settings.get(name) is not None]
     if len(triggers) > 1:
         raise BadRequest(f"a job has only one of schedule, continuous and trigger, not {' and '.join(triggers)}")
     if schedule := settings.get("schedule"):

@@ -16,7 +16,7 @@ from local_workspace.jobs.store import Job
 
 log = logging.getLogger(__name__)
 LONGEST_SLEEP = 30.0
-FILE_SECONDS = 5.0
+FILE_SECONDS = 2.0
 """How often the folders of file_arrival triggers are looked at."""
 BACK_OFF = (1, 5, 15, 60, 300)
 """Seconds between the runs of a continuous job that fails, by failures in a row."""

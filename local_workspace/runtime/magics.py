@@ -123,12 +123,15 @@ def statements(text: str) -> list[str]:
     from sqlglot.dialects import Databricks
     from sqlglot.tokens import TokenType
 
-    found, start = [], 0
-    tokens = Databricks().tokenize(text)
-    for token in [t for t in tokens if t.token_type == TokenType.SEMICOLON]:
-        found.append(text[start : token.start])
-        start = token.end + 1
-    return [statement.strip() for statement in [*found, text[start:]] if statement.strip()]
+    found, start, filled = [], 0, False
+    for token in Databricks().tokenize(text):
+        if token.token_type != TokenType.SEMICOLON:
+            filled = True
+            continue
+        if filled:
+            found.append(text[start : token.start].strip())
+        start, filled = token.end + 1, False
+    return [*found, text[start:].strip()] if filled else found
 
 
 def notebook(shell: "Shell", path: str) -> tuple[str, str, bool]:
