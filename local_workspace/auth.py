@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from local_workspace.errors import Unauthenticated
 from local_workspace.state import State
 
-OPEN_PATHS = ("/.well-known/", "/oidc/", "/health", "/ui/", "/local/faults")
+OPEN_PATHS = ("/.well-known/", "/oidc/", "/health", "/ui/", "/local/faults", "/signed/")
 """What asks for no token, or, as the pages do, for a session."""
 TOKEN_SECONDS = 3600
 SESSION_COOKIE = "local_workspace_session"

@@ -25,6 +25,7 @@ from local_workspace.prompts.store import Prompts
 from local_workspace.jobs.service import Jobs
 from local_workspace.jobs.store import JobStore
 from local_workspace.jobs.triggers import Triggers
+from local_workspace.queries.store import SavedQueries
 from local_workspace.secrets.store import Secrets
 from local_workspace.serving.configs import Configs
 from local_workspace.serving.gateway.records import Records
@@ -42,6 +43,7 @@ from local_workspace.unity_catalog.store import CatalogStore
 from local_workspace.vector_search.service import VectorSearch
 from local_workspace.vector_search.store import VectorStore
 from local_workspace.vector_search.syncs import Syncs
+from local_workspace.warehouses.store import Warehouses
 from local_workspace.weights import Weights
 from local_workspace.workspace.store import WorkspaceObjects
 from local_workspace.zerobus.door import Door
@@ -165,6 +167,16 @@ class LocalWorkspace:
                 "SPARK_CONNECT_LOG_LEVEL": "CRITICAL",
             },
         )
+
+    @cached_property
+    def warehouses(self) -> Warehouses:
+        """SQL warehouses."""
+        return Warehouses(self.state, self.auth.OWNER)
+
+    @cached_property
+    def queries(self) -> SavedQueries:
+        """Saved queries."""
+        return SavedQueries(self.state)
 
     @cached_property
     def statement_store(self) -> StatementStore:

@@ -26,11 +26,13 @@ from local_workspace.pages import routes as pages
 from local_workspace.parity.record import CALLS, RecordCalls
 from local_workspace.prompts import routes as prompts
 from local_workspace.jobs import routes as jobs
+from local_workspace.queries import routes as queries
 from local_workspace.secrets import routes as secrets
 from local_workspace.serving import routes as serving
 from local_workspace.sql import routes as sql
 from local_workspace.unity_catalog import routes as unity_catalog
 from local_workspace.vector_search import routes as vector_search
+from local_workspace.warehouses import routes as warehouses
 from local_workspace.workspace import routes as workspace
 from local_workspace.zerobus import routes as zerobus
 
@@ -41,6 +43,8 @@ SERVICES = [
     identity,
     unity_catalog,
     sql,
+    warehouses,
+    queries,
     files,
     dbfs,
     workspace,

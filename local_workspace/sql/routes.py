@@ -1,25 +1,41 @@
-"""SQL: one warehouse that is always running, and the statement execution API."""
+"""SQL: the statement execution API and the query history."""
 
 import json
 import re
+from pathlib import Path
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from local_workspace.context import LocalWorkspace
 from local_workspace.errors import BadRequest, NotFound, NotImplementedHere
+from local_workspace.parity import differs, refuses
+from local_workspace.sql import history
+from local_workspace.sql.links import PREFIX as SIGNED
+from local_workspace.sql.links import Links
 
 STATEMENTS = "/api/2.0/sql/statements"
-WAREHOUSES = "/api/2.0/sql/warehouses"
-WAREHOUSE_ID = "10ca1000000000a1"
 TIMEOUT = re.compile(r"(\d{1,2})s")
+MAX_TAGS = 20
+MEDIA = {
+    "JSON_ARRAY": ("json", "application/json"),
+    "ARROW_STREAM": ("arrow", "application/vnd.apache.arrow.stream"),
+    "CSV": ("csv", "text/csv; charset=utf-8"),
+}
+"""The suffix of a chunk's file and its content type, by format."""
 
 
 class Parameter(BaseModel):
     name: str
     value: str | None = None
     type: str | None = None
+
+
+class Tag(BaseModel):
+    key: str = Field(min_length=1)
+    value: str | None = None
 
 
 class NewStatement(BaseModel):
@@ -38,16 +54,14 @@ class NewStatement(BaseModel):
     on_wait_timeout: Literal["CONTINUE", "CANCEL"] = "CONTINUE"
     format: Literal["JSON_ARRAY", "ARROW_STREAM", "CSV"] = "JSON_ARRAY"
     disposition: Literal["INLINE", "EXTERNAL_LINKS"] = "INLINE"
+    query_tags: list[Tag] = []
 
     @model_validator(mode="after")
-    def _only_what_is_here(self) -> "NewStatement":
-        refused = sorted(name for name, value in (self.model_extra or {}).items() if value is not None)
-        if self.format != "JSON_ARRAY":
-            refused.append(f"format={self.format}")
-        if self.disposition != "INLINE":
-            refused.append(f"disposition={self.disposition}")
-        if refused:
+    def _possible(self) -> "NewStatement":
+        if refused := sorted(name for name, value in (self.model_extra or {}).items() if value is not None):
             raise NotImplementedHere(f"local_workspace does not have {', '.join(refused)} in statement execution")
+        if self.disposition == "INLINE" and self.format != "JSON_ARRAY":
+            raise BadRequest(f"The format {self.format} needs the disposition EXTERNAL_LINKS; INLINE is JSON_ARRAY.")
         return self
 
     def seconds(self) -> int:
@@ -59,49 +73,17 @@ class NewStatement(BaseModel):
             raise BadRequest("on_wait_timeout cannot be CANCEL when wait_timeout is 0s.")
         return seconds
 
+    def tags(self) -> list[dict[str, Any]]:
+        """The tags by their keys, the last of a key."""
+        tags = {tag.key: tag.model_dump(exclude_none=True) for tag in self.query_tags[:MAX_TAGS]}
+        return list(tags.values())
+
 
 def router(ws: LocalWorkspace) -> APIRouter:
-    """The SQL API."""
+    """The statement execution API and the query history."""
     api = APIRouter()
     store, statements = ws.statement_store, ws.statements
-
-    def known_warehouse(warehouse_id: str) -> None:
-        if warehouse_id != WAREHOUSE_ID:
-            raise NotFound(f"SQL warehouse {warehouse_id} does not exist; here there is only {WAREHOUSE_ID}.")
-
-    def warehouse() -> dict[str, Any]:
-        host, port = ws.host.removeprefix("http://").split(":")
-        path = f"/sql/1.0/warehouses/{WAREHOUSE_ID}"
-        return {
-            "id": WAREHOUSE_ID,
-            "name": "Local Warehouse",
-            "state": "RUNNING",
-            "cluster_size": "2X-Small",
-            "min_num_clusters": 1,
-            "max_num_clusters": 1,
-            "num_clusters": 1,
-            "auto_stop_mins": 0,
-            "warehouse_type": "PRO",
-            "enable_serverless_compute": False,
-            "creator_name": ws.auth.OWNER,
-            "odbc_params": {"hostname": host, "port": int(port), "protocol": "http", "path": path},
-            "jdbc_url": f"jdbc:spark://{host}:{port}/default;transportMode=http;httpPath={path}",
-            "health": {"status": "HEALTHY"},
-        }
-
-    @api.get(WAREHOUSES)
-    async def list_warehouses() -> dict:
-        return {"warehouses": [warehouse()]}
-
-    @api.get(f"{WAREHOUSES}/{{warehouse_id}}")
-    async def get_warehouse(warehouse_id: str) -> dict:
-        known_warehouse(warehouse_id)
-        return warehouse()
-
-    @api.post(f"{WAREHOUSES}/{{warehouse_id}}/start")
-    async def start_warehouse(warehouse_id: str) -> dict:
-        known_warehouse(warehouse_id)
-        return {}
+    links = Links(ws.host, ws.token)
 
     def answer(statement_id: str) -> Response:
         """A statement as the API shows it, with its first chunk when it has succeeded."""
@@ -109,26 +91,35 @@ def router(ws: LocalWorkspace) -> APIRouter:
         shown: dict[str, Any] = {"statement_id": statement_id, "status": {"state": record["state"]}}
         if record["error"]:
             shown["status"]["error"] = record["error"]
-        if not (manifest := record["manifest"]):
+        if not record["manifest"]:
             return Response(json.dumps(shown), media_type="application/json")
-        shown["manifest"] = manifest
-        body = json.dumps(shown)[:-1].encode() + b',"result":' + chunk(statement_id, manifest, 0) + b"}"
+        shown["manifest"] = record["manifest"]
+        body = json.dumps(shown)[:-1].encode() + b',"result":' + chunk(record, 0) + b"}"
         return Response(body, media_type="application/json")
 
-    def chunk(statement_id: str, manifest: dict[str, Any], index: int) -> bytes:
-        if index >= len(manifest["chunks"]):
-            raise BadRequest(f"chunk_index {index} is out of range: there are {len(manifest['chunks'])} chunks.")
-        shown = dict(manifest["chunks"][index])
-        if index + 1 < len(manifest["chunks"]):
-            following = manifest["chunks"][index + 1]
-            link = f"{STATEMENTS}/{statement_id}/result/chunks/{index + 1}?row_offset={following['row_offset']}"
+    def chunk_file(record: dict[str, Any], index: int) -> Path:
+        suffix, _media_type = MEDIA[record["manifest"]["format"]]
+        return store.folder(record["id"]) / f"{index}.{suffix}"
+
+    def chunk(record: dict[str, Any], index: int) -> bytes:
+        """A chunk's rows, or a link to them."""
+        chunks = record["manifest"]["chunks"]
+        if not 0 <= index < len(chunks):
+            raise BadRequest(f"chunk_index {index} is out of range: there are {len(chunks)} chunks.")
+        shown = dict(chunks[index])
+        if index + 1 < len(chunks):
+            offset = chunks[index + 1]["row_offset"]
+            link = f"{STATEMENTS}/{record['id']}/result/chunks/{index + 1}?row_offset={offset}"
             shown |= {"next_chunk_index": index + 1, "next_chunk_internal_link": link}
-        rows = (store.folder(statement_id) / f"{index}.json").read_bytes()
+        if record["disposition"] == "EXTERNAL_LINKS":
+            link, expiration = links.make(record["id"], index)
+            return json.dumps({"external_links": [shown | {"external_link": link, "expiration": expiration}]}).encode()
+        rows = chunk_file(record, index).read_bytes()
         return json.dumps(shown)[:-1].encode() + b',"data_array":' + rows + b"}"
 
     @api.post(STATEMENTS)
     async def execute(body: NewStatement, request: Request) -> Response:
-        known_warehouse(body.warehouse_id)
+        ws.warehouses.set_state(body.warehouse_id, "RUNNING")  # a statement starts the warehouse it is sent to
         seconds = body.seconds()
         statement_id = statements.submit(
             {
@@ -139,6 +130,10 @@ def router(ws: LocalWorkspace) -> APIRouter:
                 "parameters": [parameter.model_dump() for parameter in body.parameters],
                 "row_limit": body.row_limit,
                 "byte_limit": body.byte_limit,
+                "format": body.format,
+                "disposition": body.disposition,
+                "warehouse_id": body.warehouse_id,
+                "query_tags": body.tags(),
             }
         )
         if not await statements.wait(statement_id, seconds) and body.on_wait_timeout == "CANCEL":
@@ -154,11 +149,30 @@ def router(ws: LocalWorkspace) -> APIRouter:
         record = store.get(statement_id)
         if not record["manifest"]:
             raise BadRequest(f"The statement {statement_id} is {record['state']} and has no result to fetch.")
-        return Response(chunk(statement_id, record["manifest"], chunk_index), media_type="application/json")
+        return Response(chunk(record, chunk_index), media_type="application/json")
 
     @api.post(f"{STATEMENTS}/{{statement_id}}/cancel")
     async def cancel(statement_id: str) -> dict:
         await statements.cancel(statement_id)
         return {}
 
+    @api.get(f"{SIGNED}/{{statement_id}}/{{chunk_index}}")
+    @differs("the link leads to this workspace, not to cloud storage")
+    def download(statement_id: str, chunk_index: int, expires: int, signature: str) -> FileResponse:
+        links.check(statement_id, chunk_index, expires, signature)
+        record = store.get(statement_id)
+        if not record["manifest"]:
+            raise NotFound(f"The result of the statement {statement_id} is kept no longer.")
+        return FileResponse(chunk_file(record, chunk_index), media_type=MEDIA[record["manifest"]["format"]][1])
+
+    @api.post("/sql/1.0/warehouses/{warehouse_id}")
+    @refuses("the Thrift protocol of databricks-sql-connector, JDBC and ODBC")
+    def thrift(warehouse_id: str) -> dict:
+        ws.warehouses.get(warehouse_id)
+        raise NotImplementedHere(
+            "local_workspace does not speak Thrift, as databricks-sql-connector, JDBC and ODBC do: "
+            "use statement execution or Spark Connect"
+        )
+
+    api.include_router(history.router(ws))
     return api

@@ -10,6 +10,7 @@ import httpx
 from local_workspace.engine import Engine
 from local_workspace.errors import ApiError, Unavailable
 from local_workspace.sql.store import FINISHED, StatementStore
+from local_workspace.warehouses.store import DEFAULT_ID
 
 
 class Statements:
@@ -21,13 +22,20 @@ class Statements:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def submit(self, request: dict[str, Any]) -> str:
-        """Start a statement and give its id; `request` is what the engine takes, but for id and folder."""
+        """Start a statement and give its id; `request` is what the engine takes, but for id and folder.
+
+        It may also have `warehouse_id` and `query_tags`, for the history.
+        """
         statement_id = str(uuid.uuid4())
-        self._store.add(statement_id)
-        body = request | {
-            "id": statement_id,
-            "folder": str(self._store.folder(statement_id)),
-        }
+        self._store.add(
+            statement_id,
+            request["sql"],
+            request["user"],
+            request.get("warehouse_id", DEFAULT_ID),
+            request.get("disposition", "INLINE"),
+            request.get("query_tags", ()),
+        )
+        body = request | {"id": statement_id, "folder": str(self._store.folder(statement_id))}
         task = asyncio.create_task(self._run(statement_id, body))
         self._tasks[statement_id] = task
         task.add_done_callback(lambda _task: self._tasks.pop(statement_id, None))
@@ -43,9 +51,18 @@ class Statements:
     async def cancel(self, statement_id: str) -> None:
         """Stop a statement; one that has finished stays as it is. Raises NotFound."""
         self._store.get(statement_id)
-        self._store.change(statement_id, "CANCELED")
+        self._store.end(statement_id, "CANCELED")
         if statement_id in self._tasks and self._lake.running:
             await self._lake.call("POST", f"/statements/{statement_id}/cancel")
+
+    def running(self, warehouse_id: str) -> int:
+        """How many statements of a warehouse have not ended."""
+        return len(self._store.running(warehouse_id))
+
+    async def cancel_all(self, warehouse_id: str) -> None:
+        """Stop what runs on a warehouse."""
+        for statement_id in self._store.running(warehouse_id):
+            await self.cancel(statement_id)
 
     async def stop(self) -> None:
         """Give up what still runs; the store says so at the next start."""
@@ -55,7 +72,7 @@ class Statements:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self, statement_id: str, body: dict[str, Any]) -> None:
-        self._store.change(statement_id, "RUNNING")
+        self._store.begin(statement_id)
         try:
             manifest = (await self._call(body)).json()
         except ApiError as error:
@@ -64,9 +81,9 @@ class Statements:
                 failure["error_code"] = "TEMPORARILY_UNAVAILABLE"
             elif error.status >= 500:
                 failure["error_code"] = "INTERNAL_ERROR"
-            self._store.change(statement_id, "FAILED", error=failure)
+            self._store.end(statement_id, "FAILED", error=failure)
         else:
-            self._store.change(statement_id, "SUCCEEDED", manifest=manifest)
+            self._store.end(statement_id, "SUCCEEDED", manifest=manifest)
 
     async def _call(self, body: dict[str, Any]) -> httpx.Response:
         try:

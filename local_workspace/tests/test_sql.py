@@ -6,9 +6,8 @@ import time
 
 import psutil
 import pytest
-from databricks.sdk.errors import BadRequest, NotFound, NotImplemented
+from databricks.sdk.errors import BadRequest, NotFound
 from databricks.sdk.service.sql import (
-    Disposition,
     ExecuteStatementRequestOnWaitTimeout,
     StatementParameterListItem,
     StatementState,
@@ -28,8 +27,8 @@ def execute(running: Running, sql: str, parameters: dict | None = None, **option
     items = [
         StatementParameterListItem(name, type=kind, value=value) for name, (value, kind) in (parameters or {}).items()
     ]
-    options = {"wait_timeout": "50s", "parameters": items or None} | options
-    return running.client.statement_execution.execute_statement(sql, warehouse(running), **options)
+    defaults = {"wait_timeout": "50s", "parameters": items or None, "warehouse_id": warehouse(running)}
+    return running.client.statement_execution.execute_statement(sql, **(defaults | options))
 
 
 def rows(running: Running, sql: str, parameters: dict | None = None, **options) -> list[list]:
@@ -325,10 +324,8 @@ def test_a_statement_can_be_polled_and_cancelled(workspace):
 def test_hostile_requests_are_refused_by_the_name_of_the_field(workspace):
     with pytest.raises(BadRequest, match="wait_timeout"):
         execute(workspace, "SELECT 1", wait_timeout="3s")
-    with pytest.raises(NotImplemented, match="EXTERNAL_LINKS"):
-        execute(workspace, "SELECT 1", disposition=Disposition.EXTERNAL_LINKS)
     path, body = "/api/2.0/sql/statements", {"statement": "SELECT 1", "warehouse_id": warehouse(workspace)}
-    assert "query_tags" in workspace.http.post(path, json=body | {"query_tags": []}).json()["message"]
+    assert "no_such" in workspace.http.post(path, json=body | {"no_such": 1}).json()["message"]
     for wrong, field in [
         ({"statement": 7}, "statement"),
         ({"parameters": "x"}, "parameters"),

@@ -26,11 +26,11 @@ from local_workspace.sql.connect.service import Connect
 from local_workspace.sql.connect.tokens import Tokens
 from local_workspace.sql.lake.appends import append_json, append_table
 from local_workspace.sql.lake.catalog import Catalog
+from local_workspace.sql.lake.chunks import Wanted, write_chunks
 from local_workspace.sql.lake.context import Lake
 from local_workspace.sql.lake.errors import SqlError
 from local_workspace.sql.lake.exports import export
 from local_workspace.sql.lake.records import append_records
-from local_workspace.sql.lake.results import write_chunks
 from local_workspace.sql.lake.sail import Sail
 from local_workspace.sql.lake.statements import Statement, run
 from local_workspace.sql.lake.tables import Tables
@@ -48,6 +48,12 @@ class StatementRequest(BaseModel):
     folder: Path
     row_limit: int | None
     byte_limit: int | None
+    format: str = "JSON_ARRAY"
+    disposition: str = "INLINE"
+
+    def wanted(self) -> Wanted:
+        """The form and size of the result."""
+        return Wanted(self.format, self.disposition == "INLINE", self.row_limit, self.byte_limit)
 
 
 class TableRequest(BaseModel):
@@ -74,7 +80,7 @@ def create_app(lake: Lake) -> FastAPI:
         statement = Statement(body.sql, body.catalog, body.schema_name, body.user, body.parameters)
         running[body.id] = statement
         try:
-            return write_chunks(run(lake, statement), body.folder, body.row_limit, body.byte_limit)
+            return write_chunks(run(lake, statement), body.folder, body.wanted())
         except SqlError:
             raise
         except Exception as error:

@@ -1,11 +1,10 @@
-"""Result tables as the statement API's JSON_ARRAY chunks: every value a string or null."""
+"""Values of results as the strings that the statement API shows them as."""
 
 import base64
 import datetime
 import decimal
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -13,12 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql.types import VariantVal
 
-from local_workspace.sql.lake.errors import SqlError
-from local_workspace.sql.lake.types import is_variant, manifest_column
+from local_workspace.sql.lake.types import is_variant
 
-CHUNK_ROWS = 10_000
-CHUNK_BYTES = 4 * 2**20
-INLINE_BYTES = 25 * 2**20
 VARIANT_PARTS = {"value", "metadata"}
 
 
@@ -79,7 +74,8 @@ def _formatter(data_type: pa.DataType) -> Callable[[Any], str]:
     return str
 
 
-def _strings(column: pa.ChunkedArray) -> list[str | None]:
+def strings(column: pa.ChunkedArray) -> list[str | None]:
+    """A column's values as strings, null as None."""
     data_type = column.type
     if pa.types.is_map(data_type):
         values: list[Any] = [None if value is None else dict(value) for value in column.to_pylist()]
@@ -95,49 +91,3 @@ def _strings(column: pa.ChunkedArray) -> list[str | None]:
             return values
     text = _formatter(data_type)
     return [None if value is None else text(value) for value in values]
-
-
-def write_chunks(table: pa.Table, folder: Path, row_limit: int | None, byte_limit: int | None) -> dict[str, Any]:
-    """Write the rows to `folder` as `0.json`, `1.json`, … and give the manifest. Raises SqlError if too long."""
-    schema = {
-        "column_count": table.num_columns,
-        "columns": [manifest_column(field, position) for position, field in enumerate(table.schema)],
-    }
-    truncated = row_limit is not None and table.num_rows > row_limit
-    table = table.slice(0, row_limit) if truncated else table
-    columns = [_strings(column) for column in table.columns]
-    rows = list(zip(*columns, strict=True))
-    chunks: list[dict[str, int]] = []
-    allowance = min(byte_limit or INLINE_BYTES, INLINE_BYTES)
-    start = total = 0
-    while start < len(rows) or not chunks:
-        encoded = [orjson.dumps(row) for row in rows[start : start + CHUNK_ROWS]]
-        size = taken = 0
-        for row in encoded:
-            if taken and size + len(row) > CHUNK_BYTES:
-                break
-            if total + size + len(row) > allowance:
-                if not byte_limit or byte_limit > INLINE_BYTES:
-                    raise SqlError(
-                        "INLINE_BYTE_LIMIT_EXCEEDED",
-                        f"Statements with disposition=INLINE can have a result of at most {INLINE_BYTES} bytes: "
-                        "select less, or read the table with Spark.",
-                        "54000",
-                    )
-                truncated = True
-                break
-            size, taken = size + len(row) + 1, taken + 1
-        (folder / f"{len(chunks)}.json").write_bytes(b"[" + b",".join(encoded[:taken]) + b"]")
-        chunks.append({"chunk_index": len(chunks), "row_offset": start, "row_count": taken, "byte_count": size})
-        start, total = start + taken, total + size
-        if truncated and taken < len(encoded):
-            break
-    return {
-        "format": "JSON_ARRAY",
-        "schema": schema,
-        "total_chunk_count": len(chunks),
-        "chunks": chunks,
-        "total_row_count": start,
-        "total_byte_count": total,
-        "truncated": truncated,
-    }
