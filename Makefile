@@ -17,12 +17,12 @@ $(BIN)/uv:
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet -c constraints.txt uv
 
-$(VENV)/.app: pyproject.toml constraints.txt | $(BIN)/uv
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[cli,local,notebooks]'
+$(VENV)/.app: pyproject.toml local_workspace/pyproject.toml constraints.txt | $(BIN)/uv
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[cli,notebooks]' -e ./local_workspace
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.app
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[cli,local,notebooks,dev]'
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[cli,notebooks,dev]' -e ./local_workspace
 	@touch $@
 
 demo: $(VENV)/.app  ## decide card transactions end to end; TRANSACTIONS=my.csv for your own, KEEP=1 to leave it running
@@ -55,7 +55,7 @@ parity: $(VENV)/.dev  ## run the local workspace's tests and write its parity re
 	@RECORD_PARITY=1 $(BIN)/python -m pytest local_workspace/tests
 
 constraints: $(BIN)/uv  ## pin every dependency anew
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --all-extras pyproject.toml constraints.in --output-file constraints.txt
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --all-extras pyproject.toml local_workspace/pyproject.toml constraints.in --output-file constraints.txt
 
 clean:  ## remove the environment and the local workspace
 	rm -rf $(VENV) .local_workspace

@@ -1,4 +1,4 @@
-"""`python -m local_workspace serve`: run a workspace in the foreground."""
+"""`local-workspace`, or `python -m local_workspace`: a Databricks workspace on this machine."""
 
 import fcntl
 import json
