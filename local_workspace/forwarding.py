@@ -1,6 +1,7 @@
 """A TCP port of this machine that stays the same while what is behind it comes and goes."""
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Awaitable, Callable
@@ -53,16 +54,22 @@ class Forwarder:
     async def stop(self) -> None:
         """Close the port and every connection."""
         self.close()
+        self.cut()
+
+    def cut(self) -> int:
+        """Cut every connection, and give how many there were."""
         for writer in self._writers:
             writer.transport.abort()
+        return len(self._writers)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         try:
             port, head = await self._target(reader)
             behind_reader, behind_writer = await asyncio.open_connection("127.0.0.1", port)
-            behind_writer.write(head)
-            await asyncio.gather(_pipe(reader, behind_writer), _pipe(behind_reader, writer))
+            with contextlib.closing(behind_writer):
+                behind_writer.write(head)
+                await asyncio.gather(_pipe(reader, behind_writer), _pipe(behind_reader, writer))
         except (ApiError, OSError) as error:
             log.warning("port %s: %s", self.port, error)
         finally:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import httpx
 import typer
@@ -64,3 +65,9 @@ def clear(
 ) -> None:
     """Remove one rule or all."""
     _call(root, "DELETE", f"/{rule_id}" if rule_id else "")
+
+
+@cli.command()
+def cut(address: Annotated[str, typer.Argument(help="spark or zerobus")], root: Root = ROOT) -> None:
+    """Cut the open connections of Spark Connect or Zerobus, once, and print how many there were."""
+    typer.echo(_call(root, "POST", f"/connections/{quote(address, safe='')}")["cut"])

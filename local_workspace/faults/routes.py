@@ -1,7 +1,7 @@
 """The admin calls for faults on purpose; they take the admin token of `identity.json`, not the workspace's."""
 
 import hmac
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, Depends, Request
 
@@ -41,5 +41,10 @@ def router(ws: LocalWorkspace) -> APIRouter:
         if faults.rules.pop(rule_id, None) is None:
             raise NotFound(f"There is no fault rule {rule_id}.")
         return {}
+
+    @api.post("/connections/{address}")
+    async def cut(address: Literal["spark", "zerobus"]) -> dict[str, Any]:
+        """Cut the connections of an address that has no requests to match, once."""
+        return {"cut": (ws.spark if address == "spark" else ws.zerobus).cut()}
 
     return api

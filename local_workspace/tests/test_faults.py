@@ -241,6 +241,18 @@ def test_an_answer_is_cut_after_so_many_bytes(workspace, admin):
     assert workspace.http.get(url).content == content
 
 
+def test_streams_outlive_a_cut_of_their_address(workspace, admin):
+    table = make_table(workspace)
+    stream = open_stream(workspace, table)
+    for number in range(2):
+        stream.wait_for_offset(stream.ingest_record_offset(json.dumps({"id": number})))
+        assert admin.http.post(f"{PATH}/connections/zerobus").json()["cut"] >= 1
+    stream.close()
+    assert rows(workspace, f"SELECT count(DISTINCT id) FROM {table}") == [["2"]]
+    assert admin.http.post(f"{PATH}/connections/spark").status_code == 200
+    assert admin.http.post(f"{PATH}/connections/other").status_code == 400
+
+
 def test_the_command_line_adds_lists_and_clears(workspace, admin, tmp_path):
     root = ["--root", str(workspace.root)]
     command = [sys.executable, "-m", "local_workspace", "faults", "add", "/health", "--status", "429", *root]
@@ -261,4 +273,5 @@ def test_the_command_line_adds_lists_and_clears(workspace, admin, tmp_path):
     assert faults("clear", rule["id"], *root) == (0, "")
     assert faults("clear", rule["id"], *root) == (1, f"There is no fault rule {rule['id']}.")
     assert faults("list", *root) == (0, "")
+    assert faults("cut", "spark", *root)[0] == 0
     assert faults("list", "--root", str(tmp_path)) == (1, f"no workspace is running on --root {tmp_path}")

@@ -195,6 +195,15 @@ def test_a_message_of_more_than_64_mib_is_refused(wire):
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+def test_a_table_that_is_dropped_ends_its_streams(workspace):
+    table = make_table(workspace)
+    stream = open_stream(workspace, table)
+    stream.wait_for_offset(stream.ingest_record_offset("{}"))
+    rows(workspace, f"DROP TABLE {table}")
+    with pytest.raises(NonRetriableException, match="requested entity was not found"):
+        stream.wait_for_offset(stream.ingest_record_offset("{}"))
+
+
 def test_records_of_a_client_that_goes_away_are_kept_when_acknowledged(workspace):
     table = make_table(workspace)
     wire = Wire(workspace, table)

@@ -11,30 +11,26 @@ HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 SILENT_SECONDS = 60
 
 
-class Door:
+class Door(Forwarder):
     """Tells the two protocols apart by the first bytes of a connection (RFC 9113, 3.4)."""
 
     def __init__(self, kept: Path, engine: Engine, http_port: int):
+        super().__init__(kept, self._port_behind)
         self.engine = engine
         self._http_port = http_port
-        self._forwarder = Forwarder(kept, self._target)
 
     @property
     def url(self) -> str:
         """The address for OTLP exporters and the Zerobus SDK."""
-        return f"http://127.0.0.1:{self._forwarder.port}"
-
-    async def start(self) -> None:
-        """Listen."""
-        await self._forwarder.start()
+        return f"http://127.0.0.1:{self.port}"
 
     async def stop(self) -> None:
         """Close the port, and stop the engine when its streams have their acknowledgements."""
-        self._forwarder.close()
+        self.close()
         await self.engine.stop()
-        await self._forwarder.stop()
+        await super().stop()
 
-    async def _target(self, reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    async def _port_behind(self, reader: asyncio.StreamReader) -> tuple[int, bytes]:
         head = b""
         try:
             async with asyncio.timeout(SILENT_SECONDS):

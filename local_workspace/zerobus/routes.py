@@ -1,8 +1,9 @@
-"""Zerobus: OpenTelemetry over HTTP into Delta tables.
+"""Zerobus: records and OpenTelemetry into Delta tables, over HTTP here and over gRPC in `engine`.
 
 `POST /v1/traces`, `/v1/logs` and `/v1/metrics` take OTLP export requests (protobuf or JSON, gzip or not) and the
 header `x-databricks-zerobus-table-name: catalog.schema.table`. The table must exist; 200 is answered after the
 Delta commit. Delivery is at least once: de-duplicate by `record_id`, which is the same when a request is repeated.
+The collector services of OTLP over gRPC take the same requests at the Zerobus address, in the same way.
 
 Columns (VARIANT columns may be STRING instead: they then hold JSON; a table may lack none that a record fills):
 all: record_id STRING, time TIMESTAMP, date DATE, service_name STRING, resource STRUCT<attributes: VARIANT,
@@ -24,13 +25,16 @@ metrics: start_time_unix_nano, time_unix_nano BIGINT, name, description, unit, m
 import httpx
 from fastapi import APIRouter, Request, Response
 
+from local_workspace.bodies import read
 from local_workspace.context import LocalWorkspace
-from local_workspace.errors import BadRequest, Unavailable
+from local_workspace.errors import ApiError, BadRequest, NotFound, Unavailable
 from local_workspace.unity_catalog.store import parts
 
 TABLE_HEADER = "x-databricks-zerobus-table-name"
 FORWARDED = ("content-type", "content-encoding")
 MAX_BYTES = 64 * 2**20
+MAX_APPEND_BYTES = 2 * MAX_BYTES
+"""One message of the gRPC engine and what waited before it."""
 
 
 def router(ws: LocalWorkspace) -> APIRouter:
@@ -42,10 +46,7 @@ def router(ws: LocalWorkspace) -> APIRouter:
         if not table:
             raise BadRequest(f"The header {TABLE_HEADER} is missing: it names the table as catalog.schema.table.")
         name = ".".join(parts("table", table))
-        size = request.headers.get("content-length", "0")
-        if size.isdigit() and int(size) > MAX_BYTES:
-            raise BadRequest(f"The request has {size} bytes; at most {MAX_BYTES} are taken: send smaller batches.")
-        content = await request.body()
+        content = await read(request, MAX_BYTES)
         headers = {name: request.headers[name] for name in FORWARDED if name in request.headers}
         client = await ws.lake.client()
         try:
@@ -70,7 +71,13 @@ def router(ws: LocalWorkspace) -> APIRouter:
 
     @api.post("/engine/zerobus/{table}")
     async def append(table: str, request: Request) -> dict:
-        answer = await ws.lake.call("POST", f"/records/{table}", content=await request.body())
+        content = await read(request, MAX_APPEND_BYTES)
+        try:
+            answer = await ws.lake.call("POST", f"/records/{table}", content=content)
+        except ApiError as error:
+            if error.error_code == "TABLE_OR_VIEW_NOT_FOUND":
+                error.status = NotFound.status
+            raise
         return answer.json()
 
     return api

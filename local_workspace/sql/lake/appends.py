@@ -37,10 +37,15 @@ def append_rows(lake: Lake, table: str, rows: list[dict[str, Any]]) -> int:
 
 def append_json(lake: Lake, table: str, content: bytes) -> int:
     """Append a JSON array of objects; give the version. Raises SqlError naming the column."""
+    return append_rows(lake, table, json_rows(content))
+
+
+def json_rows(content: bytes) -> list[dict[str, Any]]:
+    """The objects of a JSON array. Raises SqlError."""
     try:
         rows = orjson.loads(content)
     except orjson.JSONDecodeError as error:
         raise SqlError("MALFORMED_RECORD_IN_PARSING", f"the rows are not JSON: {error}", "22023") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise SqlError("MALFORMED_RECORD_IN_PARSING", "the rows must be a JSON array of objects.", "22023")
-    return append_rows(lake, table, rows)
+    return rows

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
+from local_workspace.sql.lake.appends import json_rows
 from local_workspace.sql.lake.context import Lake
 from local_workspace.sql.lake.errors import SqlError
 from local_workspace.sql.lake.variants import variant
@@ -26,7 +27,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def append_records(lake: Lake, table: str, content: bytes) -> int:
     """Append a JSON array of records; give the version. Raises SqlError naming the column."""
-    records = orjson.loads(content)
+    records = json_rows(content)
     location = lake.location(table)
     fields, schema = lake.tables.fields(location), lake.tables.arrow_schema(location)
     names = {field["name"] for field in fields}
