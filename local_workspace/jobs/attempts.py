@@ -1,6 +1,7 @@
 """One attempt at a task: what each kind of task does, and how it ended."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from local_workspace.errors import ApiError
 from local_workspace.jobs import process
 from local_workspace.jobs.sources import Sources
 from local_workspace.jobs.store import Run
+from local_workspace.runtime.local_paths import VARIABLE as MOUNTS
 
 if TYPE_CHECKING:
     from local_workspace.context import LocalWorkspace
@@ -86,6 +88,7 @@ class Attempts:
             "MLFLOW_REGISTRY_URI": "databricks-uc",
             "PYTHONDONTWRITEBYTECODE": "1",  # beside users' files
             "IPYTHONDIR": str(folder / "ipython"),
+            MOUNTS: json.dumps(self._sources.folders()),
             process.MARK: str(work.run.run_id),
         }
         try:

@@ -89,6 +89,11 @@ class Sources:
                 digest.update(Path(argument).read_bytes())
         return found, str(self._environments / digest.hexdigest()[:24])
 
+    def folders(self) -> dict[str, str]:
+        """Where the paths lie that are mounted on a cluster."""
+        folders = {"/Volumes": "volumes", "/Workspace": "workspace", "/dbfs": "dbfs"}
+        return {prefix: str(self._ws.config.folder(name)) for prefix, name in folders.items()}
+
     def variables(self, cluster: dict[str, Any]) -> dict[str, str]:
         """The environment variables of a cluster's specification, secrets filled in."""
         found = {}

@@ -4,9 +4,12 @@ import json
 import re
 import shlex
 import subprocess
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from local_workspace.runtime.cells import MAGIC, parse
+from local_workspace.runtime.remote import fetched
 from local_workspace.runtime.rest import RestError
 
 if TYPE_CHECKING:
@@ -98,7 +101,9 @@ class Magics:
         command, *requirements = shlex.split(line)
         if command != "install":
             raise Unsupported(f"local_workspace runs %pip install only, not %pip {command}")
-        print(self._shell.packages.install(requirements))  # noqa: T201
+        with tempfile.TemporaryDirectory() as folder:
+            found = [fetched(self._shell, requirement, Path(folder)) for requirement in requirements]
+            print(self._shell.packages.install(found))  # noqa: T201
 
     def other(self, _line: str, _cell: str) -> None:
         """A language there is no interpreter for."""

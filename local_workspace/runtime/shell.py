@@ -1,5 +1,6 @@
 """One Python for one user's code: cells go in, typed results come out, names stay."""
 
+import contextlib
 import os
 import sys
 import tempfile
@@ -13,7 +14,7 @@ from IPython.core.displaypub import DisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
-from local_workspace.runtime import dbruntime, magics
+from local_workspace.runtime import dbruntime, local_paths, magics
 from local_workspace.runtime.context import Context
 from local_workspace.runtime.dbutils import DbUtils
 from local_workspace.runtime.display import Display
@@ -101,11 +102,15 @@ class Shell:
             getArgument=self.dbutils.widgets.getArgument,
         )
         magics.register(self)
+        local_paths.install()
         dbruntime.install(self)
 
     def run(self, source: str, language: str = "PYTHON") -> Result:
         """Run one cell to its end. Never raises for what users' code does."""
         result = self.outputs.begin()
+        if "pyspark" in source or "pyspark" in sys.modules:
+            with contextlib.suppress(Exception):  # the cell itself will say what is wrong
+                self.spark.session()  # functions of pyspark look for a session that is there
         self.ipython.run_cell(magics.as_ipython(source, language), store_history=True)
         return result
 

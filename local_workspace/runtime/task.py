@@ -153,7 +153,10 @@ def run_script(shell: Shell, task: Task) -> None:
     """A Python file as `__main__`, with its arguments."""
     sys.argv = [task.path, *task.arguments]
     shell.namespace["__file__"] = task.path
-    code = compile(Path(task.source).read_bytes(), task.path, "exec")
+    source = Path(task.source).read_bytes()
+    if b"pyspark" in source:
+        shell.spark.session()
+    code = compile(source, task.path, "exec")
     leave_normally(lambda: exec(code, shell.namespace))  # noqa: S102 - running users' code is what this is for
 
 

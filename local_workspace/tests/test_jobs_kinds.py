@@ -7,6 +7,7 @@ import zipfile
 
 import pytest
 from databricks.sdk.errors import BadRequest
+from databricks.sdk.service.catalog import VolumeType
 from databricks.sdk.service.compute import Environment, Library, PythonPyPiLibrary
 from databricks.sdk.service.jobs import (
     JobEnvironment,
@@ -60,10 +61,12 @@ def test_a_notebook_writes_a_delta_table_with_spark(workspace: Running):
         "frame.write.mode('append').saveAsTable('main.default.from_job')",
         "# MAGIC %sql\n# MAGIC SELECT count(*) AS n FROM main.default.from_job WHERE n <= :most",
         "display(spark.table('main.default.from_job').orderBy('n'))",
-        "dbutils.notebook.exit(str(_sqldf.first()['n']))",
+        "from pyspark.sql.functions import udf\n@udf('int')\ndef double(n): return 2 * n",
+        "doubled = [row[0] for row in spark.table('main.default.from_job').select(double('n')).collect()]",
+        "dbutils.notebook.exit(f\"{_sqldf.first()['n']} {sorted(doubled)}\")",
         most="1",
     )
-    assert output(client, run) == "1"
+    assert output(client, run) == "1 [2, 4]"
     rows = client.statement_execution.execute_statement(
         "SELECT name FROM main.default.from_job ORDER BY n", WAREHOUSE
     ).result.data_array
@@ -142,6 +145,25 @@ def test_sql_files_run_statement_by_statement(workspace: Running):
     last = workspace.client.statement_execution.get_statement(found.sql_statements[1].lookup_key)
     assert last.status.state.value == "SUCCEEDED"
     assert run.tasks[1].condition_task.outcome == "true"
+
+
+def test_plain_python_sees_volumes_and_workspace_files(workspace: Running):
+    client = workspace.client
+    client.volumes.create("main", "default", "plain", volume_type=VolumeType.MANAGED)
+    upload(workspace, "/Shared/beside.csv", b"a,b\n1,2\n")
+    run = submit(
+        client,
+        "import os, shutil\nfrom pathlib import Path\nfolder = Path('/Volumes/main/Default/plain/deep/er')",
+        "folder.mkdir(parents=True)\n(folder / 'x.txt').write_text('ü')",
+        "shutil.copy(folder / 'x.txt', '/Volumes/main/default/plain/y.txt')\nos.rename(folder, folder.parent / 'done')",
+        "import pandas as pd\nframe = pd.read_csv('/Workspace/Shared/beside.csv')\nopen('beside.csv').close()",
+        "found = sorted(str(p) for p in Path('/Volumes/main/default/plain').rglob('*.txt'))",
+        "dbutils.notebook.exit(f\"{found} {frame.b[0]} {os.path.exists('/Volumes/main/default/none')}\")",
+    )
+    assert output(client, run) == (
+        "['/Volumes/main/default/plain/deep/done/x.txt', '/Volumes/main/default/plain/y.txt'] 2 False"
+    )
+    assert client.files.download("/Volumes/main/default/plain/deep/done/x.txt").contents.read() == "ü".encode()
 
 
 def test_a_job_runs_another_job(workspace: Running):
