@@ -111,6 +111,7 @@ class Engine:
     async def _start(self) -> httpx.AsyncClient:
         if self._client:
             await self._client.aclose()
+            self._client = None
         self._end_session()
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
@@ -133,6 +134,7 @@ class Engine:
         except (TimeoutError, ValueError) as error:
             if self._process.returncode is None:
                 self._process.kill()
+            await self._process.wait()
             tail = self.log.read_bytes()[-800:].decode(errors="replace").strip()
             raise Unavailable(f"the {self.name} engine did not start: {tail or type(error).__name__}") from error
         self._copier = asyncio.create_task(self._copy(output))
