@@ -67,12 +67,14 @@ def test_functions_in_python_run_on_the_engine(spark):
 
 
 def test_the_address_outlives_the_engine(workspace, table):
+    rows(workspace, f"CREATE OR REPLACE VIEW main.default.spark_v AS SELECT id FROM {table}")
     engine = lake_process(workspace)
     engine.kill()
     engine.wait(10)
     session = SparkSession.builder.remote(workspace.address["spark_remote"]).create()
     try:
         assert session.table(table).count() == 1
+        assert session.table("spark_v").count() == 1
     finally:
         session.stop()
 

@@ -159,3 +159,30 @@ def test_no_file_of_the_machine_is_read_or_written(workspace, spark, path, refus
         spark.range(1).write.parquet(path)
     with pytest.raises(AnalysisException, match="UNSUPPORTED_FEATURE"):
         spark.read.table("text.`/etc/passwd`").collect()
+
+
+def test_views_functions_and_files_in_queries_and_plans(workspace, spark):
+    workspace.client.files.upload("/Volumes/main/connect/files/q/a.csv", io.BytesIO(b"a,b\n1,x\n3,y\n"))
+    collected(spark, "CREATE OR REPLACE TABLE base AS SELECT id, parse_json('{\"k\": 7}') AS v FROM range(3)")
+    collected(spark, "CREATE OR REPLACE VIEW seen AS SELECT id, current_user() AS who FROM base WHERE id > 0")
+    collected(spark, "CREATE OR REPLACE FUNCTION twice(x BIGINT) RETURNS BIGINT RETURN x * 2")
+    me = workspace.client.current_user.me().user_name
+    assert collected(spark, "SELECT * FROM seen ORDER BY id") == [(1, me), (2, me)]
+    assert spark.table("main.connect.seen").filter("id = 2").join(spark.table("base"), "id").count() == 1
+    assert spark.table("seen").columns == ["id", "who"]
+    assert collected(spark, "SELECT twice(id) FROM seen ORDER BY id") == [(2,), (4,)]
+    assert collected(spark, "SELECT v:k::INT FROM base LIMIT 1") == [(7,)]
+    files = spark.sql("SELECT * FROM read_files('/Volumes/main/connect/files/q', format => 'csv', header => true)")
+    assert files.orderBy("a").select("b").collect()[1].b == "y"
+    tables = spark.table("main.information_schema.tables").filter("table_schema = 'connect'")
+    assert ("seen", "VIEW") in [(row.table_name, row.table_type) for row in tables.collect()]
+    with pytest.raises(AnalysisException, match="below /Volumes"):
+        spark.sql("SELECT * FROM text.`/etc/passwd`").collect()
+    with pytest.raises(AnalysisException, match="UNRESOLVED_COLUMN"):
+        spark.sql("SELECT nope FROM seen")
+    collected(spark, "CREATE TEMP VIEW of_view AS SELECT id + 1 AS n FROM seen")
+    assert sorted(collected(spark, "SELECT n FROM of_view")) == [(2,), (3,)]
+    assert collected(spark, "DROP VIEW of_view") == []
+    with pytest.raises(AnalysisException, match="TABLE_OR_VIEW_NOT_FOUND"):
+        spark.sql("DROP VIEW of_view")
+    collected(spark, "DROP VIEW seen")

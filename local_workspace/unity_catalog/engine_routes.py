@@ -87,6 +87,13 @@ def router(ws: LocalWorkspace) -> APIRouter:
         store.delete("schema", full_name, force=force)
         return {}
 
+    @api.get("/names")
+    def names() -> dict:
+        """The names of all views and functions, without their schemas."""
+        schemas = [s["full_name"] for c in store.children("catalog") for s in store.children("schema", c["full_name"])]
+        securables = [record for s in schemas for kind in ("table", "function") for record in store.children(kind, s)]
+        return {"names": [record["name"] for record in securables if record.get("table_type", "VIEW") == "VIEW"]}
+
     @api.get("/volumes/{full_name}")
     def get_volume(full_name: str) -> dict:
         record = store.get("volume", full_name)

@@ -72,7 +72,7 @@ def named(details: bytes, names: Sequence[str]) -> SqlError | None:
     found = any(detail.Unpack(info) for detail in status.details)
     if not found or info.reason not in SAILS_OWN or "errorClass" in info.metadata:
         return None
-    error = from_sail(Exception(status.message), list(names))
+    error = from_sail(Exception(status.message), [name.replace("`", "") for name in names])
     return None if error.condition == "INTERNAL_ERROR" else error
 
 

@@ -8,7 +8,7 @@ from local_workspace.sql.connect.sessions import ClientSession
 from local_workspace.sql.connect.writing import Writing
 from local_workspace.sql.lake.context import Lake
 from local_workspace.sql.lake.errors import SqlError, table_not_found, unsupported
-from local_workspace.sql.lake.statements import tokens_of
+from local_workspace.sql.lake.tokens import tokens_of
 from local_workspace.sql.lake.words import Words
 
 DONE = base_pb2.ExecutePlanResponse

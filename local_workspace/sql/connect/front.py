@@ -12,13 +12,14 @@ from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import Message
+from pyspark.errors import PySparkException
 from pyspark.sql.connect.proto import base_pb2
 
 from local_workspace.sql.connect.answers import DETAILS, MESSAGE_LENGTH, named, status_details
-from local_workspace.sql.connect.plans import table_names
+from local_workspace.sql.connect.plans import named_tables
 from local_workspace.sql.connect.service import Connect
 from local_workspace.sql.connect.tokens import Tokens
-from local_workspace.sql.lake.errors import SqlError
+from local_workspace.sql.lake.errors import SqlError, from_sail
 
 SERVICE = "/spark.connect.SparkConnectService/"
 OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)]
@@ -97,10 +98,10 @@ class Front(grpc.GenericRpcHandler):
             call.cancel()  # a client that has gone away wants no more of it
 
     async def _analyze(self, content: bytes, context: Context) -> bytes:
-        await self._user(context)
+        user = await self._user(context)
         request = base_pb2.AnalyzePlanRequest.FromString(content)
         async with _errors_told(context, request):
-            await self._work(self._connect.confine, request)
+            await self._work(self._connect.settle, request, user)
             return await self._sail.unary_unary(SERVICE + "AnalyzePlan")(request.SerializeToString())
 
     async def _release(self, content: bytes, context: Context) -> bytes:
@@ -122,9 +123,11 @@ async def _errors_told(context: Context, plan: Message | None = None) -> AsyncIt
         yield
     except SqlError as error:
         await _refuse(context, error)
+    except PySparkException as error:
+        await _refuse(context, from_sail(error, []))
     except grpc.aio.AioRpcError as error:
         details = [pair for pair in error.trailing_metadata() or () if pair[0] == DETAILS]
-        if plan is not None and details and (known := named(details[0][1], table_names(plan))):
+        if plan is not None and details and (known := named(details[0][1], [name for _, name in named_tables(plan)])):
             await _refuse(context, known)
         await context.abort(error.code(), (error.details() or "")[:MESSAGE_LENGTH], tuple(details))
 

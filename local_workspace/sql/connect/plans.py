@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from google.protobuf.message import Message
+from pyspark.sql.connect.proto import relations_pb2
 
 from local_workspace.sql.lake.errors import unsupported
 
@@ -71,15 +72,18 @@ WITH_FILES: dict[str, Callable[[Any, LocalPath], None]] = {
 }
 
 
-def confine(plan: Message, local: LocalPath) -> bool:
-    """Put what `local` says in the place of each path in a plan; whether it has any. Raises SqlError."""
-    found = [message for message in messages(plan) if message.DESCRIPTOR.full_name in WITH_FILES]
-    for message in found:
-        WITH_FILES[message.DESCRIPTOR.full_name](message, local)
-    return bool(found)
+def confine(plan: Message, local: LocalPath) -> None:
+    """Put what `local` says in the place of each path in a plan. Raises SqlError."""
+    for message in messages(plan):
+        if work := WITH_FILES.get(message.DESCRIPTOR.full_name):
+            work(message, local)
 
 
-def table_names(plan: Message) -> list[str]:
-    """The names of the tables that a plan reads."""
-    found = (message for message in messages(plan) if message.DESCRIPTOR.full_name == "spark.connect.Read.NamedTable")
-    return [message.unparsed_identifier.replace("`", "") for message in found]
+def named_tables(plan: Message) -> list[tuple[relations_pb2.Relation, str]]:
+    """The relations of a plan that are tables, with their names."""
+    relations = (message for message in messages(plan) if message.DESCRIPTOR.full_name == "spark.connect.Relation")
+    return [
+        (relation, relation.read.named_table.unparsed_identifier)
+        for relation in relations
+        if relation.HasField("read") and relation.read.HasField("named_table")
+    ]

@@ -6,14 +6,16 @@ from functools import partial
 from pyspark.sql.connect.proto import base_pb2
 
 from local_workspace.sql.connect import answers, frames, namespaces, statements
-from local_workspace.sql.connect.plans import confine
+from local_workspace.sql.connect.plans import confine, named_tables
 from local_workspace.sql.connect.sessions import ClientSessions, Key
 from local_workspace.sql.lake.context import Lake
 from local_workspace.sql.lake.sail import Sail
 from local_workspace.sql.lake.volumes import local_path
 
+Request = base_pb2.ExecutePlanRequest | base_pb2.AnalyzePlanRequest
 
-def key_of(request: base_pb2.ExecutePlanRequest | base_pb2.ReleaseSessionRequest) -> Key:
+
+def key_of(request: Request | base_pb2.ReleaseSessionRequest) -> Key:
     """The session a request belongs to."""
     return request.user_context.user_id, request.session_id
 
@@ -28,7 +30,7 @@ class Connect:
 
     def execute(self, request: base_pb2.ExecutePlanRequest, user: str) -> Iterator[bytes] | None:
         """The answer to a plan, or None when it is Sail's to run, as it then is in `request`. Raises SqlError."""
-        confine(request.plan, self._local)
+        self.settle(request, user)
         client = self._sessions.get(key_of(request))
         command = request.plan.command
         if request.plan.HasField("root"):
@@ -45,9 +47,14 @@ class Connect:
             return None
         return answers.responses(request, answer) if answer is not None else None
 
-    def confine(self, request: base_pb2.AnalyzePlanRequest) -> None:
-        """Put the paths of the machine into a request to analyse a plan. Raises SqlError."""
+    def settle(self, request: Request, user: str) -> None:
+        """Put views in the place of their names and files where they lie. Raises SqlError."""
         confine(request, self._local)
+        for relation, name in named_tables(request):
+            last = name.replace("`", "").rpartition(".")[2].lower()
+            if last in self._lake.names or "information_schema" in name.lower():
+                client = self._sessions.get(key_of(request))
+                relation.sql.query = statements.settled(self._lake, client, user, f"SELECT * FROM {name}")  # noqa: S608
 
     def release(self, request: base_pb2.ReleaseSessionRequest) -> None:
         """Forget a session that its client ends."""

@@ -129,7 +129,7 @@ def main() -> None:
     host, token = os.environ["LOCAL_WORKSPACE_HOST"], os.environ["LOCAL_WORKSPACE_TOKEN"]
     catalog = Catalog(host, token)
     sail = Sail(host, token, [record["name"] for record in catalog.call("GET", "catalogs")["catalogs"]])
-    lake = Lake(sail, catalog, Tables())
+    lake = Lake(sail, catalog, Tables(), set(catalog.engine("GET", "names")["names"]))
     child.serve(create_app(lake), spark_port=front.start(Connect(lake, sail), Tokens(host), sail.port))
 
 
