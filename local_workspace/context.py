@@ -258,7 +258,7 @@ class LocalWorkspace:
         def environment(token: str) -> dict[str, str]:
             return {"DATABRICKS_HOST": self.host, "SPARK_REMOTE": self.spark.remote.replace(self.token, token)}
 
-        return Compute(self.state, self.config.folder("contexts"), self.auth, environment)
+        return Compute(self.state, self.config.folder("contexts"), self.auth, References(self.secrets), environment)
 
     def address(self) -> dict[str, str]:
         """What a client needs to connect; printed when the workspace is ready."""

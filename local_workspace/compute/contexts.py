@@ -126,7 +126,8 @@ class ExecutionContext:
         self._folder.mkdir(parents=True)
         with self._log.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "local_workspace.compute.repl", str(self._folder)),
+                *(sys.executable, "-P", "-m", "local_workspace.compute.repl", str(self._folder)),
+                cwd=self._folder,
                 env=self._environment,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,

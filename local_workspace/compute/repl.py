@@ -27,8 +27,6 @@ class Repl:
     """The loop around one shell."""
 
     def __init__(self, folder: Path):
-        self._home = Path.cwd()
-        os.chdir(folder)
         self._answers = os.fdopen(os.dup(1), "wb", buffering=0)
         os.dup2(2, 1)
         self._input = os.fdopen(os.dup(0), "rb")
@@ -69,7 +67,6 @@ class Repl:
     def _restart(self) -> None:
         """Become a new process between the same pipes."""
         self._shell.close()
-        os.chdir(self._home)
         os.dup2(self._input.fileno(), 0)
         os.dup2(self._answers.fileno(), 1)
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - this very command again
@@ -88,4 +85,4 @@ class Repl:
 
 
 if __name__ == "__main__":
-    Repl(Path(sys.argv[1]).resolve()).serve()
+    Repl(Path(sys.argv[1])).serve()

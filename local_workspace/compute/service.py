@@ -13,8 +13,9 @@ from local_workspace.compute.contexts import ExecutionContext
 from local_workspace.compute.pools import InstancePools
 from local_workspace.compute.sessions import Sessions
 from local_workspace.compute.specs import complete
-from local_workspace.engine import child_environment
 from local_workspace.errors import BadRequest
+from local_workspace.jobs.process import environment as task_environment
+from local_workspace.serving.references import References
 from local_workspace.state import State
 
 SWEEP_SECONDS = 30.0
@@ -25,13 +26,21 @@ MAX_CONTEXTS = 145
 class Compute:
     """What runs users' code interactively. `environment` is what a context is given by its token."""
 
-    def __init__(self, state: State, folder: Path, auth: Auth, environment: Callable[[str], dict[str, str]]):
+    def __init__(
+        self,
+        state: State,
+        folder: Path,
+        auth: Auth,
+        references: References,
+        environment: Callable[[str], dict[str, str]],
+    ):
         self.clusters = Clusters(state)
         self.pools = InstancePools(state)
         self.contexts: dict[str, ExecutionContext] = {}
         self._sessions = Sessions(state)
         self._folder = folder
         self._auth = auth
+        self._references = references
         self._environment = environment
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -84,7 +93,7 @@ class Compute:
         self.clusters.change(cluster_id, state="TERMINATED", message=message, ended_at=now())
 
     def create_context(self, cluster_id: str, language: str, principal: Principal) -> ExecutionContext:
-        """A new context on a running cluster; it acts for `principal`. Raises InvalidState, BadRequest."""
+        """A new context on a running cluster; it acts for `principal`. Raises ApiError when that cannot be."""
         cluster = self._check_state(cluster_id, "RUNNING")
         if len(self._of(cluster_id)) >= MAX_CONTEXTS:
             raise BadRequest(f"cluster {cluster_id} has {MAX_CONTEXTS} execution contexts: destroy some")
@@ -93,7 +102,8 @@ class Compute:
             "DATABRICKS_TOKEN": token,
             "LOCAL_WORKSPACE_USER": principal.name,
         }
-        environment = child_environment(cluster["spec"].get("spark_env_vars", {}) | given)
+        variables = cluster["spec"].get("spark_env_vars", {})
+        environment = task_environment({n: self._references.value(v) for n, v in variables.items()} | given)
         context = ExecutionContext(cluster_id, language, self._folder, environment)
         context.on_start = lambda pid: self._sessions.add(pid, context.context_id)
         context.on_end = lambda pid: self._ended(pid, token)

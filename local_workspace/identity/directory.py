@@ -56,11 +56,11 @@ class Directory:
         raise ScimError(f"{kind[:-1]} with id {resource_id:.50} not found.", 404, None)
 
     def principal(self, name: str) -> dict[str, Any]:
-        """The resource of a user name or application id. Raises ScimError."""
+        """The resource of a user name or application id; it has a `userName` in any case. Raises ScimError."""
         for kind in KINDS:
             for resource in self.all(kind):
                 if name in (resource.get("userName"), resource.get("applicationId")):
-                    return resource
+                    return {"userName": name} | resource
         raise ScimError(f"principal {name:.100} not found.", 404, None)
 
     def create(self, kind: str, body: dict[str, Any]) -> dict[str, Any]:

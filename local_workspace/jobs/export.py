@@ -4,6 +4,8 @@ import html
 from collections.abc import Iterator
 from typing import Any
 
+from local_workspace.workspace.conversions import model
+
 STYLE = (
     "body{font:15px system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem}"
     "pre{background:#f6f8fa;padding:.6rem;overflow:auto}.error{background:#ffebe9}"
@@ -15,9 +17,10 @@ def as_html(name: str, notebook: dict[str, Any]) -> str:
     """The notebook's cells with their outputs."""
     cells = "\n".join(part for cell in notebook["cells"] for part in _cell(cell))
     title = html.escape(name)
+    script = model(name, "python", [(cell["source"], _text(cell)) for cell in notebook["cells"]])
     return (
         f'<!DOCTYPE html><html><head><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style></head>'
-        f"<body><h1>{title}</h1>\n{cells}\n</body></html>"
+        f"<body><h1>{title}</h1>\n{cells}\n{script}</body></html>"
     )
 
 
@@ -30,6 +33,12 @@ def _cell(cell: dict[str, Any]) -> Iterator[str]:
             yield f'<pre class="error">{html.escape(chr(10).join(output["traceback"]))}</pre>'
         else:
             yield _data(output["data"])
+
+
+def _text(cell: dict[str, Any]) -> str:
+    """What a cell has printed and shown, as text."""
+    outputs = cell.get("outputs", [])
+    return "".join(str(o.get("text") or o.get("data", {}).get("text/plain", "")) for o in outputs)
 
 
 def _data(data: dict[str, Any]) -> str:

@@ -42,8 +42,8 @@ def test_a_wrong_token_is_refused(workspace):
 
 
 def test_an_unknown_operation_is_501_with_its_name(workspace):
-    with pytest.raises(NotImplemented, match=r"GET /api/2\.0/repos"):
-        list(workspace.client.repos.list())
+    with pytest.raises(NotImplemented, match=r"GET /api/2\.0/git-credentials"):
+        list(workspace.client.git_credentials.list())
 
 
 def test_wrong_client_credentials_are_refused(workspace):

@@ -15,7 +15,7 @@ PAGE = """<!DOCTYPE html>
 <style>body {{ font-family: sans-serif; max-width: 60em; margin: 2em auto }} pre {{ background: #f4f4f4; padding: 1em }}
 </style></head><body><h1>{title}</h1>
 {body}
-<script>var __DATABRICKS_NOTEBOOK_MODEL = '{model}';</script>
+{script}
 </body></html>
 """
 
@@ -58,13 +58,27 @@ def as_jupyter(cells: Iterable[Cell], language: str) -> bytes:
 
 
 def as_html(name: str, cells: Iterable[Cell], language: str) -> bytes:
-    """Cells as a page; the notebook itself is in it, where tools that read Databricks' pages look for it."""
+    """Cells as a page; the notebook itself is in it."""
     sources = [f"%md\n{cell.source}" if cell.kind == "markdown" else cell.source for cell in cells]
-    commands = [
-        {"version": "CommandV1", "position": float(number), "command": source, "results": None}
-        for number, source in enumerate(sources, 1)
-    ]
-    notebook = {"version": "NotebookV1", "name": name, "language": language.lower(), "commands": commands}
-    model = base64.b64encode(quote(json.dumps(notebook)).encode()).decode()
     body = "\n".join(f"<pre>{html.escape(source)}</pre>" for source in sources)
-    return PAGE.format(title=html.escape(name), body=body, model=model).encode()
+    script = model(name, language, [(source, None) for source in sources])
+    return PAGE.format(title=html.escape(name), body=body, script=script).encode()
+
+
+def model(name: str, language: str, commands: Iterable[tuple[str, str | None]]) -> str:
+    """A notebook as a script of a page, where tools that read Databricks' exports look for it.
+
+    A command is its source and, when it has run, what it showed as text.
+    """
+    shown = [
+        {
+            "version": "CommandV1",
+            "position": float(number),
+            "command": source,
+            "results": None if output is None else {"type": "listResults", "data": [{"type": "ansi", "data": output}]},
+        }
+        for number, (source, output) in enumerate(commands, 1)
+    ]
+    notebook = {"version": "NotebookV1", "name": name, "language": language.lower(), "commands": shown}
+    encoded = base64.b64encode(quote(json.dumps(notebook)).encode()).decode()
+    return f"<script>var __DATABRICKS_NOTEBOOK_MODEL = '{encoded}';</script>"

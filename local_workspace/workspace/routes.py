@@ -80,6 +80,11 @@ def router(ws: LocalWorkspace) -> APIRouter:
         objects.make_directories(normal(body.get("path")))
         return {}
 
+    @api.get("/repos")
+    @differs("there are no Git folders: the list is always empty, and creating one is refused")
+    def repos() -> dict[str, Any]:
+        return {"repos": []}
+
     @api.post("/workspace/delete")
     def delete(body: dict[str, Any]) -> dict[str, Any]:
         objects.delete(normal(body.get("path")), recursive=body.get("recursive") is True)
