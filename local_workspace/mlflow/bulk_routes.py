@@ -2,9 +2,10 @@
 
 from typing import Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
+from local_workspace import bodies
 from local_workspace.context import LocalWorkspace
 from local_workspace.mlflow.tracking import API
 
@@ -31,8 +32,7 @@ def router(ws: LocalWorkspace) -> APIRouter:
             "order_by": ["attributes.start_time ASC"],
             "max_results": wanted.max_runs,
         }
-        found = await ws.tracking.call("POST", f"{API}/runs/search", json=searched)
-        runs = found.get("runs", [])
+        runs = (await ws.tracking.call("POST", f"{API}/runs/search", json=searched)).get("runs", [])
         for run in runs:
             await ws.tracking.call("POST", f"{API}/runs/{what}", json={"run_id": run["info"]["run_id"]})
         return len(runs)
@@ -45,11 +45,22 @@ def router(ws: LocalWorkspace) -> APIRouter:
     async def restore_runs(body: ManyRuns) -> dict[str, int]:
         return {"runs_restored": await change("restore", body)}
 
+    async def found(wanted: dict[str, Any]) -> dict[str, Any]:
+        return await ws.tracking.call("POST", f"{API}/experiments/search", json={"max_results": PAGE} | wanted)
+
+    @api.post(f"{API}/experiments/search")
+    async def search_experiments(request: Request) -> dict[str, Any]:
+        return await found(await bodies.read_object(request))
+
     @api.get(f"{API}/experiments/list")
+    @api.get(f"{API}/experiments/search")
     async def list_experiments(
-        view_type: str = "ACTIVE_ONLY", max_results: int = Query(PAGE, ge=1), page_token: str = ""
+        view_type: str = "ACTIVE_ONLY",
+        filter: str = "",
+        max_results: int = Query(PAGE, ge=1),
+        page_token: str = "",
     ) -> dict[str, Any]:
-        wanted = {"view_type": view_type, "max_results": min(max_results, PAGE), "page_token": page_token}
-        return await ws.tracking.call("POST", f"{API}/experiments/search", json=wanted)
+        wanted = {"view_type": view_type, "filter": filter, "max_results": max_results, "page_token": page_token}
+        return await found(wanted)
 
     return api

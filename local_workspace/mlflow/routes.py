@@ -3,6 +3,7 @@
 What a real workspace does not have of MLflow's API, or MLflow's client does not ask of one, is not passed on: 501.
 """
 
+import json
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -11,14 +12,13 @@ from local_workspace import bodies
 from local_workspace.context import LocalWorkspace
 from local_workspace.errors import NotFound
 from local_workspace.mlflow import artifact_routes, bulk_routes
-from local_workspace.mlflow.tracking import API, TRACES
+from local_workspace.mlflow.tracking import API, TRACES, checked_id
 from local_workspace.parity import differs, refuses
 
 FORWARDED = {
     f"GET {API}": (
         "experiments/get",
         "experiments/get-by-name",
-        "experiments/search",
         "metrics/get-history",
         "runs/get",
         "logged-models/{model_id}",
@@ -27,7 +27,6 @@ FORWARDED = {
         "experiments/delete",
         "experiments/delete-experiment-tag",
         "experiments/restore",
-        "experiments/search",
         "experiments/set-experiment-tag",
         "experiments/update",
         "logged-models/search",
@@ -66,11 +65,20 @@ def router(ws: LocalWorkspace) -> APIRouter:
     tracking = ws.tracking
 
     async def forward(request: Request) -> Response:
+        for field, value in request.path_params.items():
+            if field.endswith("_id"):
+                checked_id(field, value)
+        if request.method in ("POST", "PATCH") and "model_id" in request.path_params:
+            # The SDK leaves out of the body what the path says; MLflow's server asks for it there.
+            named = {"model_id": request.path_params["model_id"]}
+            content = json.dumps(await bodies.read_object(request) | named).encode()
+        else:
+            content = await bodies.read(request)
         path = request.scope["raw_path"].decode("latin-1")
         answer = await tracking.engine.call(
             request.method,
             f"{path}?{request.url.query}" if request.url.query else path,
-            content=await bodies.read(request),
+            content=content,
             headers={"content-type": request.headers.get("content-type", "application/json")},
         )
         # MLflow's client links a registered model with its run by this header.
@@ -84,22 +92,15 @@ def router(ws: LocalWorkspace) -> APIRouter:
 
     @api.post(f"{API}/runs/create")
     async def create_run(request: Request) -> dict[str, Any]:
-        wanted = {"user_id": request.state.principal.name} | await bodies.read_object(request)
-        answer = await tracking.call("POST", f"{API}/runs/create", json=wanted)
-        tracking.artifacts.make_place(answer["run"]["info"]["artifact_uri"])
-        return answer
+        return await tracking.create_run(await bodies.read_object(request), request.state.principal.name)
 
     @api.post(f"{API}/logged-models")
     async def create_logged_model(request: Request) -> dict[str, Any]:
-        answer = await tracking.call("POST", f"{API}/logged-models", json=await bodies.read_object(request))
-        tracking.artifacts.make_place(answer["model"]["info"]["artifact_uri"])
-        return answer
+        return await tracking.create_logged_model(await bodies.read_object(request))
 
     @api.post(TRACES)
     async def start_trace(request: Request) -> dict[str, Any]:
-        answer = await tracking.call("POST", TRACES, json=await bodies.read_object(request))
-        tracking.artifacts.make_place(answer["trace"]["trace_info"]["tags"]["mlflow.artifactLocation"])
-        return answer
+        return await tracking.start_trace(await bodies.read_object(request))
 
     @api.api_route("/api/4.0/mlflow/traces/{path:path}", methods=["GET", "POST", "PATCH", "DELETE"])
     @refuses("traces in Unity Catalog tables; MLflow's client falls back to the traces of experiments")

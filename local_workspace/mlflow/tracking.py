@@ -1,5 +1,6 @@
 """MLflow tracking: the engine's answers, with what Databricks adds to them."""
 
+import os
 import re
 from typing import Any
 
@@ -7,11 +8,19 @@ import httpx
 
 from local_workspace.config import Config
 from local_workspace.engine import Engine
-from local_workspace.errors import BadRequest, NotImplementedHere
+from local_workspace.errors import BadRequest, NotFound, NotImplementedHere
 from local_workspace.mlflow.artifacts import LOCATION, Artifacts
 
 API = "/api/2.0/mlflow"
 TRACES = "/api/3.0/mlflow/traces"
+MLFLOW_USER = "mlflow.user"
+ARTIFACT_LOCATION = "mlflow.artifactLocation"
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "PYTHONWARNINGS": "ignore",
+    "DATABRICKS_CONFIG_FILE": os.devnull,  # MLflow's server must never look for a workspace of the user's
+}
 ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 
 
@@ -25,7 +34,7 @@ class Tracking:
             "local_workspace.mlflow.engine",
             config.folder("logs") / "mlflow.log",
             lambda: [str(folder)],
-            lambda: {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "PYTHONWARNINGS": "ignore"},
+            lambda: ENVIRONMENT,
         )
         self.artifacts = Artifacts(config.folder("mlflow", "artifacts"), config.folder("mlflow", "uploads"))
 
@@ -61,6 +70,29 @@ class Tracking:
         added = [{"key": key, "value": value} for key, value in tags.items() if key not in own]
         return await self.call("POST", f"{API}/experiments/create", json={**wanted, "tags": [*given, *added]})
 
+    async def create_run(self, wanted: dict[str, Any], user: str) -> dict[str, Any]:
+        """A new run of the user who asks for it, with a place for its artifacts. Raises ApiError."""
+        tags = wanted.get("tags") or []
+        if not isinstance(tags, list):
+            raise BadRequest("tags must be a list of key and value")
+        kept = [tag for tag in tags if not (isinstance(tag, dict) and tag.get("key") == MLFLOW_USER)]
+        mine = {"user_id": user, "tags": [*kept, {"key": MLFLOW_USER, "value": user}]}
+        answer = await self.call("POST", f"{API}/runs/create", json=wanted | mine)
+        self.artifacts.make_place(answer["run"]["info"]["artifact_uri"])
+        return answer
+
+    async def create_logged_model(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """A new logged model, with a place for its artifacts. Raises ApiError."""
+        answer = await self.call("POST", f"{API}/logged-models", json=wanted)
+        self.artifacts.make_place(answer["model"]["info"]["artifact_uri"])
+        return answer
+
+    async def start_trace(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """A new trace, with a place for its spans. Raises ApiError."""
+        answer = await self.call("POST", TRACES, json=wanted)
+        self.artifacts.make_place(answer["trace"]["trace_info"]["tags"][ARTIFACT_LOCATION])
+        return answer
+
     async def run_location(self, run_id: Any) -> str:
         """The artifact location of a run. Raises NotFound, BadRequest."""
         found = await self.call("GET", f"{API}/runs/get", params={"run_id": checked_id("run_id", run_id)})
@@ -74,11 +106,13 @@ class Tracking:
     async def trace_location(self, trace_id: Any) -> str:
         """The artifact location of a trace. Raises NotFound, BadRequest."""
         found = await self.call("GET", f"{TRACES}/{checked_id('trace_id', trace_id)}")
-        return found["trace"]["trace_info"]["tags"]["mlflow.artifactLocation"]
+        return found["trace"]["trace_info"]["tags"][ARTIFACT_LOCATION]
 
 
 def checked_id(field: str, value: Any) -> str:
-    """An id that can stand in a path. Raises BadRequest."""
-    if not isinstance(value, str) or not ID.fullmatch(value):
-        raise BadRequest(f"{field} must be the id of one; got {str(value)[:100]!r}")
+    """An id that can stand in a path. Raises NotFound for what none looks like, BadRequest when there is none."""
+    if not isinstance(value, str) or not value:
+        raise BadRequest(f"{field} is missing")
+    if not ID.fullmatch(value) or (field == "trace_id" and not value.startswith("tr-")):
+        raise NotFound(f"{field} {value[:100]!r} does not exist")
     return value

@@ -39,17 +39,17 @@ def matcher(text: str) -> Match:
 
 def _condition(match: re.Match[str]) -> Match:
     key = match["ticked"] or match["quoted"] or match["plain"]
-    holds = _comparison(match["operator"].upper(), match["value"])
+    operator = match["operator"].upper()
+    equals = _equals(operator, match["value"])
+    wanted = operator != "!="
     if key is None:
-        return lambda name, tags: holds(name) or holds(name.rpartition(".")[2])
-    return lambda name, tags: key in tags and holds(tags[key])
+        return lambda name, tags: (equals(name) or equals(name.rpartition(".")[2])) == wanted
+    return lambda name, tags: key in tags and equals(tags[key]) == wanted
 
 
-def _comparison(operator: str, value: str) -> Callable[[str], bool]:
-    if operator == "=":
+def _equals(operator: str, value: str) -> Callable[[str], bool]:
+    if operator in ("=", "!="):
         return lambda found: found == value
-    if operator == "!=":
-        return lambda found: found != value
     wildcards = {"%": ".*", "_": "."}
     pattern = "".join(wildcards.get(character, re.escape(character)) for character in value)
     compiled = re.compile(pattern, re.DOTALL | (re.IGNORECASE if operator == "ILIKE" else 0))

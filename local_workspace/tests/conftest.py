@@ -1,15 +1,18 @@
 """A real workspace process for the tests."""
 
+import importlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import httpx
@@ -79,3 +82,23 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """One workspace for all tests that do not need their own."""
     with start_workspace(tmp_path_factory.mktemp("workspace")) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def tracked(workspace: Running) -> Iterator[ModuleType]:
+    """MLflow itself, pointed at the workspace for the tests of one module."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATABRICKS_HOST", workspace.host)
+        patch.setenv("DATABRICKS_TOKEN", workspace.token)
+        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+        patch.setenv("MLFLOW_ENABLE_ASYNC_TRACE_LOGGING", "false")
+        patch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        with warnings.catch_warnings():  # its own, at import
+            warnings.simplefilter("ignore")
+            mlflow = importlib.import_module("mlflow")
+            importlib.import_module("mlflow.pyfunc")
+        mlflow.set_tracking_uri("databricks")
+        mlflow.set_registry_uri("databricks-uc")
+        yield mlflow
+        mlflow.set_tracking_uri(None)
+        mlflow.set_registry_uri(None)
