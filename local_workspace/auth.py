@@ -109,6 +109,10 @@ class Auth:
         """Revoke a token."""
         self._state.execute("DELETE FROM tokens WHERE hash = ?", [token_hash])
 
+    def exists(self, name: str) -> bool:
+        """Whether there is a principal of this name."""
+        return self._state.row("SELECT 1 FROM principals WHERE name = ?", [name]) is not None
+
     def lend(self, principal: str) -> str:
         """A token for a child process that runs a principal's code. It is good until it is given back or we end."""
         token = "dapi" + secrets.token_hex(16)
