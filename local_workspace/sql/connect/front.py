@@ -52,8 +52,10 @@ class Front(grpc.GenericRpcHandler):
                 return grpc.stream_unary_rpc_method_handler(self._add_artifacts)
             case "AnalyzePlan":
                 return grpc.unary_unary_rpc_method_handler(self._analyze)
+            case "ReleaseExecute":
+                return grpc.unary_unary_rpc_method_handler(self._release_execute)
             case "ReleaseSession":
-                return grpc.unary_unary_rpc_method_handler(self._release)
+                return grpc.unary_unary_rpc_method_handler(self._release_session)
 
         async def unary(content: bytes, context: Context) -> bytes:
             await self._user(context)
@@ -104,7 +106,18 @@ class Front(grpc.GenericRpcHandler):
             await self._work(self._connect.settle, request, user)
             return await self._sail.unary_unary(SERVICE + "AnalyzePlan")(request.SerializeToString())
 
-    async def _release(self, content: bytes, context: Context) -> bytes:
+    async def _release_execute(self, content: bytes, context: Context) -> bytes:
+        await self._user(context)
+        try:
+            return await self._sail.unary_unary(SERVICE + "ReleaseExecute")(content)
+        except grpc.aio.AioRpcError:
+            # Sail never had the operation, or has it no longer: nothing is left to be released.
+            request = base_pb2.ReleaseExecuteRequest.FromString(content)
+            session, operation = request.session_id, request.operation_id
+            answer = {"session_id": session, "server_side_session_id": session, "operation_id": operation}
+            return base_pb2.ReleaseExecuteResponse(**answer).SerializeToString()
+
+    async def _release_session(self, content: bytes, context: Context) -> bytes:
         await self._user(context)
         async with _errors_told(context):
             await self._work(self._connect.release, base_pb2.ReleaseSessionRequest.FromString(content))
