@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from local_workspace.engine import Engine
-from local_workspace.errors import Unavailable
+from local_workspace.errors import NotImplementedHere, Unavailable
 from local_workspace.serving.tasks import PATHS
 from local_workspace.weights import WeightsError
 
@@ -116,6 +116,11 @@ class LocalModel(ModelProcess):
             raise Unavailable(str(error)) from error
 
     def _request(self, body: dict[str, Any]) -> dict[str, Any]:
+        if body.get("tools") and body.get("tool_choice") != "none":
+            # llama.cpp leaves them out of the prompt, and says nothing, if the model's template has no place for them.
+            raise NotImplementedHere(
+                "tools are not available on the models of system.ai; json_schema is, and external models may have them"
+            )
         return body | {"model": self._name}
 
 

@@ -62,7 +62,8 @@ def router(ws: LocalWorkspace) -> APIRouter:
     @api.put(ENDPOINT + "/ai-gateway")
     @differs(
         "Guardrails know keywords alone; the payload table has a row within seconds of an answer, written again if the "
-        "workspace was killed between writing and forgetting it; usage_context is JSON text in the usage table."
+        "workspace was killed between writing and forgetting it; usage is tracked in the table "
+        "main.system_serving.endpoint_usage, with usage_context as JSON text."
     )
     async def put_ai_gateway(name: str, body: AiGateway) -> dict:
         return await serving.set_ai_gateway(name, body)

@@ -1,5 +1,6 @@
 """The Delta tables that requests are recorded in."""
 
+import contextlib
 import time
 from typing import Any
 
@@ -24,7 +25,9 @@ PAYLOAD = {
     "requester": "STRING",
 }
 """https://docs.databricks.com/aws/en/ai-gateway/inference-tables"""
-USAGE_TABLE = "system.serving.endpoint_usage"
+USAGE_SCHEMA = "main.system_serving"
+"""In place of `system.serving`: the SQL engine keeps the catalog `system` for itself."""
+USAGE_TABLE = f"{USAGE_SCHEMA}.endpoint_usage"
 USAGE = {
     "workspace_id": "STRING",
     "client_request_id": "STRING",
@@ -81,12 +84,9 @@ class Tables:
         await self._make(payload_table(endpoint, settings), PAYLOAD)
 
     async def usage(self) -> None:
-        """Make the usage table in the catalog `system`."""
-        for kind, name in (("catalog", "system"), ("schema", "system.serving")):
-            try:
-                self._catalog.create(kind, name, self._user)
-            except SecurableExists:
-                continue
+        """Make the usage table, and the schema it lies in."""
+        with contextlib.suppress(SecurableExists):
+            self._catalog.create("schema", USAGE_SCHEMA, self._user)
         await self._make(USAGE_TABLE, USAGE)
 
     async def _make(self, name: str, columns: dict[str, str]) -> None:
@@ -96,7 +96,7 @@ class Tables:
             described = ", ".join(f"{column} {kind}" for column, kind in columns.items())
             await self._run(f"CREATE TABLE IF NOT EXISTS {name} ({described})", catalog, schema)
             found = self._catalog.get("table", name)
-        there = {column["name"] for column in found["columns"]}
+        there = {column["name"] for column in found["fields"]}
         if missing := [column for column in columns if column not in there]:
             raise BadRequest(
                 f"the table {name} exists and is no table of this kind: it has no column {missing[0]}; "
