@@ -109,7 +109,7 @@ class Execution:
     async def _work(self, task: Run) -> None:
         """Attempts at a task until one succeeds or there are none left."""
         while True:
-            self._end(task, await self._attempt(task, self._names(task)))
+            self._end(task, await self._attempt(task, {}))
             if not self._again(task):
                 return
             task = self.next_attempt(task)
@@ -136,8 +136,8 @@ class Execution:
             return False
         return task.result in ("FAILED", "TIMEDOUT") and (retries < 0 or task.attempt < retries)
 
-    async def _attempt(self, task: Run, names: dict[str, Any]) -> Outcome:
-        """One attempt. Cancelled, it marks the task as canceled."""
+    async def _attempt(self, task: Run, extra: dict[str, Any]) -> Outcome:
+        """One attempt; `extra` are names that references may use. Cancelled, it marks the task as canceled."""
         task.start, task.life = now(), "PENDING"
         self._store.save(task)
         if not task.parent:
@@ -145,7 +145,7 @@ class Execution:
         seconds = task.settings.get("timeout_seconds") or None
         try:
             async with asyncio.timeout(seconds):
-                return await self._dispatch(task, names)
+                return await self._dispatch(task, self._names(task) | extra)
         except TimeoutError:
             message = f"Task timed out after {seconds} seconds."
             return Outcome("TIMEDOUT", message, output={"error": message} | self._left(task))
@@ -203,7 +203,7 @@ class Execution:
         async def iterate(number: int, value: Any) -> None:
             async with places:
                 count(active=1, scheduled=-1)
-                result = await self._iteration(task, each["task"], number, value, names)
+                result = await self._iteration(task, each["task"], number, value)
                 succeeded = result in graph.SUCCEEDED
                 count(active=-1, completed=1, succeeded=int(succeeded), failed=int(not succeeded))
 
@@ -216,9 +216,7 @@ class Execution:
             return Outcome("FAILED", f"{stats['failed']} of {len(inputs)} iterations failed.", output=kept)
         return Outcome(output=kept)
 
-    async def _iteration(
-        self, parent: Run, nested: dict[str, Any], number: int, value: Any, names: dict[str, Any]
-    ) -> str:
+    async def _iteration(self, parent: Run, nested: dict[str, Any], number: int, value: Any) -> str:
         attempt = self._store.add(
             parent.job_id,
             parent.job_run_id,
@@ -230,8 +228,8 @@ class Execution:
             output={"input": value},
         )
         while True:
-            task = {"name": nested["task_key"], "run_id": attempt.run_id, "execution_count": attempt.attempt + 1}
-            self._end(attempt, await self._attempt(attempt, names | {"input": value, "task": task}))
+            own = {"name": nested["task_key"], "run_id": attempt.run_id, "execution_count": attempt.attempt + 1}
+            self._end(attempt, await self._attempt(attempt, {"input": value, "task": own}))
             if not self._again(attempt):
                 return attempt.result or "FAILED"
             attempt = self.next_attempt(attempt)

@@ -17,7 +17,7 @@ from local_workspace.parity import differs
 MAX_JOBS = 100
 ONE_MACHINE = (
     "every task runs as a process on this machine: clusters are stored and shown, of a cluster only its environment"
-    " variables have an effect; health rules and permissions are stored, not enforced; notifications are recorded"
+    " variables have an effect; health rules are stored, not enforced; notifications are recorded"
 )
 MERGED = {"tasks": "task_key", "job_clusters": "job_cluster_key", "environments": "environment_key"}
 """Lists that `update` merges by key."""
@@ -47,8 +47,7 @@ def _jobs(ws: LocalWorkspace) -> APIRouter:
     @differs(ONE_MACHINE)
     async def create(request: Request) -> dict[str, Any]:
         settings = single_task_form(await read_object(request))
-        settings.pop("access_control_list", None)
-        check(settings)
+        check(settings, ws.auth.exists)
         job_id = store.create(settings, request.state.principal.name)
         triggers.changed()
         return {"job_id": job_id}
@@ -89,8 +88,7 @@ def _jobs(ws: LocalWorkspace) -> APIRouter:
         body = await read_object(request)
         job = store.job(integer(body, "job_id"))
         settings = single_task_form(_object(body, "new_settings"))
-        settings.pop("access_control_list", None)
-        check(settings)
+        check(settings, ws.auth.exists)
         store.change(job.job_id, settings)
         triggers.changed()
         return {}
@@ -102,7 +100,7 @@ def _jobs(ws: LocalWorkspace) -> APIRouter:
         job = store.job(integer(body, "job_id"))
         settings = _without(job.settings, body.get("fields_to_remove") or [])
         settings = _merged(settings, _object(body, "new_settings") if body.get("new_settings") else {})
-        check(settings)
+        check(settings, ws.auth.exists)
         store.change(job.job_id, settings)
         triggers.changed()
         return {}

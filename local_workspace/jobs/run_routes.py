@@ -40,9 +40,8 @@ def router(ws: LocalWorkspace) -> APIRouter:
     @differs("every task runs as a process on this machine: clusters are accepted and shown only")
     async def submit(request: Request) -> dict[str, Any]:
         body = single_task_form(await read_object(request))
-        body.pop("access_control_list", None)
         parsed(Submit, body)
-        check(body)
+        check(body, ws.auth.exists)
         kind = "WORKFLOW_RUN" if PARENT_HEADER in request.headers else "SUBMIT_RUN"
         run = jobs.submit(body, request.state.principal.name, kind, body.get("idempotency_token"))
         return {"run_id": run.run_id}
@@ -150,6 +149,7 @@ def router(ws: LocalWorkspace) -> APIRouter:
         return wire.output(run, host, log, truncated)
 
     @api.get("/runs/export")
+    @differs("the page is made by local_workspace: cells and outputs, without the look of a real workspace")
     def export(run_id: int, views_to_export: str = "CODE") -> dict[str, Any]:
         if views_to_export not in ("CODE", "ALL", "DASHBOARDS"):
             raise BadRequest(f"views_to_export must be CODE, DASHBOARDS or ALL; got {views_to_export!r:.50}")

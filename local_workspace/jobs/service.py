@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from local_workspace.context import LocalWorkspace
 
 log = logging.getLogger(__name__)
+KEPT_DAYS = 60
+"""How long a run that has ended is kept, as in a real workspace."""
 MAX_DEPTH = 3
 """Levels of jobs that start jobs by run_job_task."""
 NO_PLACE = "The maximum number of concurrent runs of the job is reached."
@@ -37,6 +39,8 @@ class Jobs:
 
     async def start(self) -> None:
         """End what a killed workspace has left running, and go on with its runs."""
+        for run in self.store.older(now() - KEPT_DAYS * 86_400_000):
+            self.delete_run(run.run_id)
         runs = self.store.active()
         tasks = {run.run_id: [task for task in self._all_tasks(run) if not task.finished] for run in runs}
         left = [
@@ -82,9 +86,6 @@ class Jobs:
             tasks = [task for task in tasks if task["task_key"] in only]
         if not tasks:
             raise BadRequest(f"Job {job_id} has no tasks to run.")
-        known = {parameter["name"] for parameter in settings.get("parameters") or []}
-        if unknown := set(given.get("job_parameters") or {}) - known:
-            raise BadRequest(f"job_parameters: the job has no parameter {', '.join(sorted(unknown))}")
         queue = (given.get("queue") or settings.get("queue") or {}).get("enabled") is True
         free = self._free(job_id, settings)
         life = "PENDING" if free else ("QUEUED" if queue else "SKIPPED")

@@ -1,5 +1,6 @@
 """What a job may be made of: checked when it is created, so that no run fails for what could be said before."""
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -17,8 +18,8 @@ KINDS = (
     "run_job_task",
     "for_each_task",
 )
-ABSENT = {"git_source", "environment_variables", "triggers"}
-"""Settings that would change what runs, and that are not here."""
+ABSENT = {"git_source", "environment_variables", "triggers", "access_control_list"}
+"""Settings that would change what runs or who may do what, and that are not here."""
 MAX_TASKS = 1000
 Key = Field(pattern=r"^[A-Za-z0-9_-]{1,100}$")
 Pause = Literal["PAUSED", "UNPAUSED"]
@@ -206,8 +207,11 @@ def parsed(model: type[BaseModel], body: Any) -> Any:
         raise BadRequest(f"Invalid job settings: {problems}") from None
 
 
-def check(settings: dict[str, Any]) -> None:
-    """Raise BadRequest for settings that are wrong, NotImplementedHere for what is not here; both name the field."""
+def check(settings: dict[str, Any], known: Callable[[str], bool]) -> None:
+    """Raise BadRequest for settings that are wrong, NotImplementedHere for what is not here; both name the field.
+
+    `known` says whether there is a principal of a name.
+    """
     parsed(JobSettings, settings)
     for name in sorted(ABSENT & {key for key, value in settings.items() if value}):
         raise NotImplementedHere(f"local_workspace does not have {name} in jobs")
@@ -225,8 +229,12 @@ def check(settings: dict[str, Any]) -> None:
         Cron(schedule["quartz_cron_expression"], schedule["timezone_id"])
     for name in (settings.get("trigger") or {}).keys() - {"periodic", "file_arrival", "pause_status"}:
         raise NotImplementedHere(f"local_workspace does not have trigger.{name}")
-    if (settings.get("run_as") or {}).get("group_name"):
+    run_as = settings.get("run_as") or {}
+    if run_as.get("group_name"):
         raise NotImplementedHere("local_workspace does not have run_as.group_name")
+    for field in ("user_name", "service_principal_name"):
+        if run_as.get(field) and not known(run_as[field]):
+            raise BadRequest(f"run_as.{field}: there is no {run_as[field]!r:.100}")
 
 
 def _check_task(task: dict[str, Any], settings: dict[str, Any]) -> None:

@@ -223,12 +223,18 @@ class JobStore:
         )
         return [_run(row) for row in rows if job_id is None or row["job_id"] == job_id]
 
+    def older(self, moment: int) -> list[Run]:
+        """The runs that have ended and began before `moment`."""
+        rows = self._state.rows("SELECT * FROM job_runs WHERE job_run_id IS NULL AND start < ?", [moment])
+        return [run for run in map(_run, rows) if run.finished]
+
     def delete_run(self, run: Run) -> list[int]:
         """Forget a run with its tasks; their ids."""
         rows = self._state.rows("SELECT run_id FROM job_runs WHERE job_run_id = ?", [run.run_id])
         with self._state.transaction():
             self._state.execute("DELETE FROM job_runs WHERE run_id = ? OR job_run_id = ?", [run.run_id, run.run_id])
             self._state.execute("DELETE FROM job_notifications WHERE run_id = ?", [run.run_id])
+            self._state.execute("DELETE FROM job_idempotency WHERE run_id = ?", [run.run_id])
         return [row["run_id"] for row in rows]
 
     # Notifications

@@ -49,9 +49,7 @@ def times(run: Run) -> dict[str, Any]:
     until = run.end or now()
     shown["setup_duration"] = (run.running_since or (run.end or run.start)) - run.start
     shown["execution_duration"] = until - run.running_since if run.running_since and run.finished else 0
-    if run.finished:
-        shown |= {"end_time": run.end, "run_duration": run.end - run.start}
-    return shown
+    return shown | {"end_time": run.end, "run_duration": until - run.start}
 
 
 def task(run: Run, host: str) -> dict[str, Any]:
@@ -61,7 +59,7 @@ def task(run: Run, host: str) -> dict[str, Any]:
         "run_id": run.run_id,
         "task_key": run.task_key,
         "attempt_number": run.attempt,
-        "run_page_url": f"{host}/jobs/{run.job_id}/runs/{run.run_id}",
+        "run_page_url": f"{host}/ui/runs/{run.run_id}",
         "run_if": shown.get("run_if") or "ALL_SUCCESS",
     }
     if (condition := shown.get("condition_task")) and "outcome" in run.output:
@@ -85,7 +83,7 @@ def summary(run: Run, host: str) -> dict[str, Any]:
         "run_name": run.name,
         "run_type": run.kind,
         "trigger": run.trigger,
-        "run_page_url": f"{host}/jobs/{run.job_id}/runs/{run.run_id}",
+        "run_page_url": f"{host}/ui/runs/{run.run_id}",
         "format": "MULTI_TASK",
     }
     if run.job_run_id:
@@ -105,7 +103,9 @@ def parameters(run: Run) -> dict[str, Any]:
     """`job_parameters`: defaults and the values of this run."""
     given = run.given.get("job_parameters") or {}
     declared = run.settings.get("parameters") or []
+    known = {item["name"] for item in declared}
     shown = [item | {"value": given.get(item["name"], item["default"])} for item in declared]
+    shown += [{"name": name, "value": value} for name, value in given.items() if name not in known]
     return {"job_parameters": shown} if shown else {}
 
 

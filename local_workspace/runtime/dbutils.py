@@ -140,7 +140,7 @@ class DbUtils:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        raise NotImplementedError(f"local_workspace does not have dbutils.{name}")
+        raise AttributeError(f"local_workspace does not have dbutils.{name}")
 
     def __dir__(self) -> list[str]:
         return ["fs", "jobs", "library", "notebook", "secrets", "widgets"]

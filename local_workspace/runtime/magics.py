@@ -1,4 +1,4 @@
-"""The magics of Databricks' notebooks: `%python %sql %md %sh %fs %run %pip`."""
+"""The magics of Databricks' notebooks: `%python %sql %md %sh %fs %run %pip %skip %restart_python`."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from local_workspace.runtime.rest import RestError
 if TYPE_CHECKING:
     from local_workspace.runtime.shell import Shell
 
-LANGUAGES = ("python", "sql", "md", "md-sandbox", "sh", "fs", "scala", "r")
+LANGUAGES = ("python", "sql", "md", "md-sandbox", "sh", "fs", "skip", "scala", "r")
 PARAMETER = re.compile(r"\$(\w+)=")
 PLACEHOLDER = re.compile(r"(?<![:\w]):([A-Za-z_]\w*)")
 
@@ -28,7 +28,7 @@ def as_ipython(source: str, language: str = "PYTHON") -> str:
         return text[magic.end() :].lstrip(" ")
     if magic and magic[1] in LANGUAGES:
         return "%%" + magic[1].partition("-")[0] + "\n" + text[magic.end() :].strip()
-    if language == "PYTHON" or (magic and magic[1] in ("run", "pip")):
+    if language == "PYTHON" or (magic and magic[1] in ("run", "pip", "restart_python")):
         return source
     return f"%%{language.lower()}\n{text}"
 
@@ -105,6 +105,13 @@ class Magics:
             found = [fetched(self._shell, requirement, Path(folder)) for requirement in requirements]
             print(self._shell.packages.install(found))  # noqa: T201
 
+    def skip(self, _line: str, _cell: str) -> None:
+        """`%skip`: the cell is not run."""
+
+    def restart_python(self, _line: str, _cell: str | None = None) -> None:
+        """The same as `dbutils.library.restartPython()`."""
+        self._shell.dbutils.library.restartPython()
+
     def other(self, _line: str, _cell: str) -> None:
         """A language there is no interpreter for."""
         raise Unsupported("local_workspace runs Python, SQL and shell cells; not Scala or R")
@@ -113,11 +120,11 @@ class Magics:
 def register(shell: "Shell") -> None:
     """Give the shell the magics."""
     magics = Magics(shell)
-    for name in ("sql", "md", "sh", "fs"):
+    for name in ("sql", "md", "sh", "fs", "skip"):
         shell.ipython.register_magic_function(cast(Any, getattr(magics, name)), "cell", name)
     for name in ("scala", "r"):
         shell.ipython.register_magic_function(cast(Any, magics.other), "cell", name)
-    for name in ("run", "pip"):
+    for name in ("run", "pip", "restart_python"):
         shell.ipython.register_magic_function(getattr(magics, name), "line", name)
 
 

@@ -88,6 +88,7 @@ def test_older_versions_and_the_form_of_one_task_are_understood(workspace: Runni
             {"tasks": [{"task_key": "a", "environment_key": "e", "notebook_task": {"notebook_path": "/x"}}]},
             "environment_key",
         ),
+        ({"run_as": {"user_name": "nobody@x"}}, "run_as.user_name"),
         ({"max_concurrent_runs": 5000}, "max_concurrent_runs"),
         ({"parameters": [{"name": "p", "default": "1"}, {"name": "p", "default": "2"}]}, "parameters.name"),
         ({"schedule": {"quartz_cron_expression": "* * * * *", "timezone_id": "UTC"}}, "quartz_cron_expression"),
@@ -120,6 +121,7 @@ def test_graphs_that_cannot_run_are_refused(workspace: Running):
         {"tasks": [{"task_key": "a", "dbt_task": {"commands": ["dbt run"]}}]},
         {"tasks": [{"task_key": "a", "pipeline_task": {"pipeline_id": "1"}}]},
         {"git_source": {"git_url": "https://example.com/x", "git_provider": "gitHub"}},
+        {"access_control_list": [{"user_name": "a@x", "permission_level": "CAN_VIEW"}]},
         {"trigger": {"table_update": {"table_names": ["a.b.c"]}}},
         {"schedule": {"quartz_cron_expression": "0 0 0 LW * ?", "timezone_id": "UTC"}},
     ],
@@ -127,7 +129,7 @@ def test_graphs_that_cannot_run_are_refused(workspace: Running):
 def test_what_is_not_here_is_refused_by_name(workspace: Running, settings: dict):
     answer = workspace.http.post(CREATE, json=settings)
     assert answer.status_code == 501
-    names = ("spark_jar_task", "dbt_task", "pipeline_task", "git_source", "table_update", "LW")
+    names = ("spark_jar_task", "dbt_task", "pipeline_task", "git_source", "table_update", "access_control_list", "LW")
     assert any(name in answer.json()["message"] for name in names)
 
 

@@ -48,6 +48,7 @@ def test_values_pass_between_the_notebooks_of_a_graph(workspace: Running):
     assert output(client, tasks["second"]) == f"42 Monday Monday/{job_id}"
     assert tasks["enough"].condition_task.outcome == "true"
     assert run.job_parameters[0].value == "Monday"
+    assert run.run_page_url.endswith(f"/ui/runs/{run.run_id}")
     assert tasks["first"].start_time <= tasks["first"].end_time <= tasks["second"].start_time
     assert run.run_duration >= tasks["first"].execution_duration > 0
     assert run.status.termination_details.code.value == "SUCCESS"

@@ -181,7 +181,9 @@ def test_python_restarts_without_what_it_knew(tmp_path: Path):
         tmp_path,
         "x = 1\ndbutils.jobs.taskValues.set('k', [1, 'ü'])",
         "print('before')\ndbutils.library.restartPython()\nprint('never')",
-        "dbutils.notebook.exit(str('x' in globals()) + dbutils.widgets.get('p'))",
+        "%skip\nraise ValueError",
+        "y = 1\n%restart_python",
+        "dbutils.notebook.exit(str('x' in globals() or 'y' in globals()) + dbutils.widgets.get('p'))",
         parameters={"p": "!"},
     )
     assert result["result"] == "False!"
