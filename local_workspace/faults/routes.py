@@ -21,7 +21,7 @@ def router(ws: LocalWorkspace) -> APIRouter:
             ws.auth.principal(given)
             raise Forbidden("Faults need the admin token, which is in identity.json in the workspace's root folder.")
 
-    api = APIRouter(prefix=ADMIN_PATH, dependencies=[Depends(admin)])
+    api = APIRouter(prefix=ADMIN_PATH, dependencies=[Depends(admin)], include_in_schema=False)
 
     @api.post("")
     async def add(rule: Rule) -> dict[str, Any]:

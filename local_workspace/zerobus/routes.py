@@ -69,7 +69,7 @@ def router(ws: LocalWorkspace) -> APIRouter:
     async def metrics(request: Request) -> Response:
         return await export("metrics", request)
 
-    @api.post("/engine/zerobus/{table}")
+    @api.post("/engine/zerobus/{table}", include_in_schema=False)
     async def append(table: str, request: Request) -> dict:
         content = await read(request, MAX_APPEND_BYTES)
         try:
