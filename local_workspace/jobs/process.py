@@ -58,11 +58,13 @@ async def run(folder: Path, place: Path, env: dict[str, str], started: Callable[
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        _signal(process.pid, signal.SIGTERM)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), GRACE_SECONDS)
-    _signal(process.pid, signal.SIGKILL)
+    try:
+        if process.returncode is None:
+            _signal(process.pid, signal.SIGTERM)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), GRACE_SECONDS)
+    finally:  # also when we are told again to hurry
+        _signal(process.pid, signal.SIGKILL)
     await process.wait()
 
 

@@ -17,7 +17,8 @@ from local_workspace.parity import differs
 MAX_JOBS = 100
 ONE_MACHINE = (
     "every task runs as a process on this machine: clusters are stored and shown, of a cluster only its environment"
-    " variables have an effect; health rules are stored, not enforced; notifications are recorded"
+    " variables have an effect; health rules are stored, not enforced; notifications of start,"
+    " success and failure are recorded, not sent"
 )
 MERGED = {"tasks": "task_key", "job_clusters": "job_cluster_key", "environments": "environment_key"}
 """Lists that `update` merges by key."""

@@ -133,6 +133,8 @@ class Jobs:
         working = self._running.get(job_run.run_id)
         if working and run.job_run_id and not run.finished:
             working[0].cancel_task(run.task_key)
+        elif working and working[0].run.life == "TERMINATING":
+            return
         elif working:
             working[0].run.life = "TERMINATING"
             self.store.save(working[0].run)
