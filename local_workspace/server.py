@@ -24,6 +24,7 @@ from local_workspace.mlflow import routes as mlflow
 from local_workspace.models import routes as models
 from local_workspace.pages import routes as pages
 from local_workspace.parity.record import CALLS, RecordCalls
+from local_workspace.permissions import routes as permissions
 from local_workspace.prompts import routes as prompts
 from local_workspace.jobs import routes as jobs
 from local_workspace.queries import routes as queries
@@ -50,6 +51,7 @@ SERVICES = [
     workspace,
     secrets,
     compute,
+    permissions,
     apps,
     serving,
     vector_search,

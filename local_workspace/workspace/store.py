@@ -53,6 +53,10 @@ class WorkspaceObjects:
             raise NotFound(f"Path ({path}) doesn't exist.")
         return row
 
+    def by_id(self, object_id: int) -> dict[str, Any] | None:
+        """The object with an id, if there is one."""
+        return self._state.row("SELECT * FROM workspace_objects WHERE object_id = ?", [object_id])
+
     def children(self, path: str) -> list[dict[str, Any]]:
         """What lies in a directory, by path; the object itself when it is none. Raises NotFound."""
         row = self.status(path)
