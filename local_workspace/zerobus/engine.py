@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 
 from local_workspace import child
-from local_workspace.zerobus.messages import PACKAGE, StreamRequest, StreamResponse
+from local_workspace.zerobus.messages import PACKAGE, StreamResponse
 from local_workspace.zerobus.stream import CLOSE_SECONDS, Stream
 from local_workspace.zerobus.upstream import TABLE_HEADER, Rejected, Upstream
 
@@ -69,10 +69,10 @@ def handlers(upstream: Upstream, streams: set[Stream]) -> list[grpc.GenericRpcHa
 
         return guarded(handle)
 
-    stream_method = grpc.stream_stream_rpc_method_handler(
-        guarded(ephemeral_stream), StreamRequest.FromString, StreamResponse.SerializeToString
+    ephemeral = grpc.stream_stream_rpc_method_handler(
+        guarded(ephemeral_stream), response_serializer=StreamResponse.SerializeToString
     )
-    services = [grpc.method_handlers_generic_handler(f"{PACKAGE}.Zerobus", {"EphemeralStream": stream_method})]
+    services = [grpc.method_handlers_generic_handler(f"{PACKAGE}.Zerobus", {"EphemeralStream": ephemeral})]
     for service, kind in COLLECTORS.items():
         methods = {"Export": grpc.unary_unary_rpc_method_handler(export(kind))}
         services.append(grpc.method_handlers_generic_handler(service, methods))

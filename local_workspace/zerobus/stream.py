@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from local_workspace.zerobus import messages
 from local_workspace.zerobus.records import Decode, decoders, invalid
@@ -104,8 +105,8 @@ class Stream:
         await self._write(signal)
 
     async def _create(self) -> dict[str, Decode]:
-        request = await self._context.read()
-        if request is grpc.aio.EOF or request.WhichOneof("payload") != "create_stream":
+        request = await self._next()
+        if request is None or request.WhichOneof("payload") != "create_stream":
             raise invalid("The first message must be create_stream.")
         create = request.create_stream
         if not create.table_name:
@@ -121,20 +122,30 @@ class Stream:
         await self._write(created)
         return decode
 
+    async def _next(self) -> Any:
+        """The next message, or None at the end. Raises Rejected."""
+        content = await self._context.read()
+        if content is grpc.aio.EOF:
+            return None
+        try:
+            return messages.StreamRequest.FromString(content)
+        except DecodeError as error:
+            raise invalid("The message is not an EphemeralStreamRequest.") from error
+
     async def _read(self, decode: dict[str, Decode]) -> None:
         """Move what the client sends into the inbox."""
-        last = -1
+        last, why = -1, None
         try:
-            while (request := await self._context.read()) is not grpc.aio.EOF:
+            while (request := await self._next()) is not None:
                 submission = Submission(*_records(request, decode))
                 if submission.offset <= last:
                     raise invalid(f"offset_id {submission.offset} does not follow {last}.")
                 last = submission.offset
                 await self._inbox.put(submission)
         except Rejected as error:
-            self._inbox.end(error)
-        else:
-            self._inbox.end()
+            why = error
+        finally:
+            self._inbox.end(why)
 
     async def _append(self, batch: list[Submission]) -> None:
         """Append and acknowledge in order; of a batch that does not fit, what comes before the first bad record."""
