@@ -8,6 +8,7 @@ import httpx
 import pytest
 from databricks.sdk.service.catalog import VolumeType
 from databricks.sdk.service.dashboards import Dashboard
+from databricks.sdk.service.jobs import SparkPythonTask, Task
 from databricks.sdk.service.serving import EndpointCoreConfigInput, ServedEntityInput
 from databricks.sdk.service.vectorsearch import (
     DirectAccessVectorIndexSpec,
@@ -15,6 +16,7 @@ from databricks.sdk.service.vectorsearch import (
     EndpointType,
     VectorIndexType,
 )
+from databricks.sdk.service.workspace import ImportFormat
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from local_workspace.tests.conftest import Running
@@ -145,6 +147,22 @@ def test_a_dashboard_shows_its_queries_results(page: Page, shop: Running):
     page.get_by_role("link", name="too many errors").first.click()
     expect(page.get_by_text("SELECT 7 AS errors")).to_be_visible()
     assert watched.id in page.url or page.url.startswith(f"{shop.host}/ui/alerts/")
+
+
+def test_a_job_is_run_and_its_log_read(page: Page, shop: Running):
+    client = shop.client
+    path = f"/Users/{client.current_user.me().user_name}/pages.py"
+    client.workspace.upload(path, io.BytesIO(b"print('hello from the log')"), format=ImportFormat.RAW, overwrite=True)
+    task = Task("hello", spark_python_task=SparkPythonTask(path))
+    client.jobs.create(name="say hello", tasks=[task])
+    page.get_by_role("link", name="Jobs").first.click()
+    page.get_by_role("link", name="say hello").first.click()
+    page.get_by_role("button", name="Run now").click()
+    run_id = int(page.url.rsplit("/", 1)[1])
+    client.jobs.wait_get_run_job_terminated_or_skipped(run_id)
+    page.reload()
+    expect(page.get_by_text("SUCCESS").first).to_be_visible()
+    expect(page.get_by_text("hello from the log")).to_be_visible()
 
 
 def test_parity_is_filtered(page: Page):
