@@ -203,12 +203,11 @@ def describe_securable(lake: Lake, words: Words) -> pa.Table:
     return strings("info_name", "info_value", rows=shown)
 
 
-def refusal(reason: str = "") -> Command:
+def refusal(words: tuple[str, ...], reason: str = "") -> Command:
     """A command the local workspace does not have: it raises SqlError with the command's name and the reason."""
 
-    def refuse(_lake: Lake, words: Words) -> pa.Table:
-        name = " ".join(token.text.upper() for token in words.tokens[:3] if token.text.isidentifier())
-        raise unsupported(f"{name}: {reason}" if reason else name)
+    def refuse(_lake: Lake, _words: Words) -> pa.Table:
+        raise unsupported(" ".join(words) + (f": {reason}" if reason else ""))
 
     return refuse
 

@@ -90,7 +90,7 @@ REFUSED |= {
         "FSCK",
         "GENERATE",
         "LOAD",
-        "MSCK",
+        "MSCK REPAIR",
         "REFRESH",
         "REORG",
         "RESET",
@@ -101,20 +101,14 @@ REFUSED |= {
         "PUT",
         "GET",
         "REMOVE",
-        "ADD",
-        "IF",
-        "FOR",
-        "WHILE",
-        "REPEAT",
-        "LOOP",
-        "SIGNAL",
+        "ADD JAR",
         "ROLLBACK",
         "COMMIT",
         "START",
         "APPLY",
     ]
 }
-COMMANDS |= {leading: commands.refusal(reason) for leading, reason in REFUSED.items()}
+COMMANDS |= {leading: commands.refusal(leading, reason) for leading, reason in REFUSED.items()}
 
 
 def command_of(leading: list[str]) -> commands.Command | None:

@@ -43,7 +43,11 @@ def not_a_table(name: str) -> SqlError:
 
 
 CONDITIONS = [
-    (r"\[(?P<condition>[A-Z][A-Z_.]+)\] (?P<text>.*?)(?: SQLSTATE: (?P<sqlstate>\w{5}))?$", "", "42000"),
+    (
+        r"\[(?!INTERNAL_ERROR)(?P<condition>[A-Z][A-Z_.]+)\] (?P<text>.*?)(?: SQLSTATE: (?P<sqlstate>\w{5}))?$",
+        "",
+        "42000",
+    ),
     (r"Placeholder '[:$]?(?P<name>\w+)' was not provided", "UNBOUND_SQL_PARAMETER", "42P02"),
     (
         r"found .* at \d+:\d+|expected one statement|expected .* found|expected something else|found end of input",
@@ -72,6 +76,11 @@ CONDITIONS = [
     (r"Schema mismatch|column types must match|Unsupported CAST|Cannot cast", "DATATYPE_MISMATCH", "42K09"),
     (r"rows? failed validation check", "DELTA_REPLACE_WHERE_MISMATCH", "44000"),
     (r"[Cc]onflict|Metadata changed since last commit|concurrent", "DELTA_CONCURRENT_WRITE", "2D521"),
+    (
+        r"Physical plan does not support logical expression (InSubquery|Exists|ScalarSubquery)",
+        "DELTA_UNSUPPORTED_SUBQUERY",
+        "0AKDC",
+    ),
     (r"not supported|[Uu]nsupported|not implemented|not yet implemented", "UNSUPPORTED_FEATURE", "0A000"),
     (r"ScalarSubquery|more than one row", "SCALAR_SUBQUERY_TOO_MANY_ROWS", "21000"),
 ]

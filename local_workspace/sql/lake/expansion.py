@@ -9,6 +9,7 @@ import pyarrow as pa
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql.connect.session import SparkSession
+from pyspark.sql.pandas.types import from_arrow_schema
 from sqlglot import exp
 from sqlglot.tokens import Token, TokenType
 
@@ -20,6 +21,7 @@ from local_workspace.sql.lake.rewriting import (
     Edits,
     anonymous_calls,
     call_at,
+    is_definition,
     is_target,
     outputs,
     parsed,
@@ -95,7 +97,10 @@ class Expansion:
     def relation(self, rows: DataFrame | pa.Table) -> str:
         """The name, for this statement alone, of rows."""
         name = f"local_{uuid.uuid4().hex}"
-        frame = self._session.createDataFrame(rows) if isinstance(rows, pa.Table) else rows
+        frame = rows
+        if isinstance(rows, pa.Table):
+            # The schema goes along: of no rows none can be told.
+            frame = self._session.createDataFrame(rows, from_arrow_schema(rows.schema))
         frame.createOrReplaceTempView(name)
         self._relations.append(name)
         return name
@@ -139,7 +144,7 @@ class Expansion:
             self._put(edits, table, self.relation(rows))
             return
         record = self._record("table", full_name)
-        if not record or record["table_type"] != "VIEW":
+        if not record or record["table_type"] != "VIEW" or is_definition(table):
             return
         if full_name == self._defining:
             raise SqlError("RECURSIVE_VIEW", f"The view {full_name} would contain itself.", "42K0H")

@@ -127,11 +127,19 @@ def tables(tree: exp.Expr) -> Iterator[exp.Table]:
 
 
 def is_target(table: exp.Table) -> bool:
-    """Whether the statement writes into this table."""
-    parent = table.parent
+    """Whether the statement changes this table."""
+    parent: exp.Expr | None = table.parent
+    child: exp.Expr = table
     if isinstance(parent, exp.Schema):
-        table, parent = parent, parent.parent  # type: ignore[assignment]
-    return isinstance(parent, (exp.Insert, exp.Update, exp.Delete, exp.Merge)) and parent.this is table
+        child, parent = parent, parent.parent
+    changes = (exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Alter)
+    return isinstance(parent, changes) and parent.this is child
+
+
+def is_definition(table: exp.Table) -> bool:
+    """Whether the table is one that CREATE makes, or takes over as a whole."""
+    parent = table.parent.parent if isinstance(table.parent, exp.Schema) else table.parent
+    return isinstance(parent, (exp.Create, exp.LikeProperty, exp.Clone))
 
 
 def outputs(tree: exp.Expr) -> set[int]:
