@@ -109,7 +109,7 @@ class FileTree:
         else:
             await run_in_threadpool(self._write_small, pending, path, overwrite)
             return
-        target = await run_in_threadpool(self.writable, path, overwrite)
+        await run_in_threadpool(self.writable, path, overwrite)
         with self.staged() as (staged, stream):
             await run_in_threadpool(stream.writelines, pending)
             pending, size = [], 0
@@ -120,6 +120,8 @@ class FileTree:
                     await run_in_threadpool(stream.writelines, pending)
                     pending, size = [], 0
             await run_in_threadpool(stream.writelines, pending)
+            # Asked again: meanwhile its container may have gone or been closed.
+            target = await run_in_threadpool(self.writable, path, overwrite)
             await run_in_threadpool(self.publish, staged, stream, target, overwrite)
 
     def _write_small(self, chunks: list[bytes], path: str, overwrite: bool) -> None:

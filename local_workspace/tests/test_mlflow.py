@@ -1,10 +1,21 @@
 """Experiments and runs with MLflow's own client, tracking URI `databricks`, and with the SDK."""
 
+import json
 import time
 
 import pytest
 from databricks.sdk.errors import NotFound, NotImplemented, ResourceDoesNotExist
-from databricks.sdk.service.ml import LoggedModelParameter, LoggedModelStatus, LoggedModelTag, Metric, RunTag, ViewType
+from databricks.sdk.service.ml import (
+    Dataset,
+    DatasetInput,
+    LoggedModelParameter,
+    LoggedModelStatus,
+    LoggedModelTag,
+    Metric,
+    ModelOutput,
+    RunTag,
+    ViewType,
+)
 
 
 @pytest.fixture(scope="module")
@@ -198,3 +209,24 @@ def test_hostile_bodies_are_answered_by_name(workspace):
     assert too_long.status_code == 400
     unknown = workspace.http.post("/api/2.0/mlflow/runs/log-metric", json={"run_id": "no", "key": "a"})
     assert unknown.status_code in (400, 404)
+
+
+def test_experiments_are_searched_with_get_too(workspace, experiment):
+    answer = workspace.http.get("/api/2.0/mlflow/experiments/search", params={"filter": "name = '/Users/me/runs'"})
+    assert [found["experiment_id"] for found in answer.json()["experiments"]] == [experiment]
+    assert workspace.http.get("/api/2.0/mlflow/experiments/list", params={"max_results": 0}).status_code == 400
+
+
+def test_models_and_inputs_of_runs_are_logged_by_the_sdk(workspace, experiment):
+    ml = workspace.client.experiments
+    run_id = ml.create_run(experiment_id=experiment).run.info.run_id
+    described = {"run_id": run_id, "artifact_path": "m", "flavors": {"python_function": {}}, "utc_time_created": "now"}
+    ml.log_model(model_json=json.dumps(described), run_id=run_id)
+    dataset = Dataset(name="d", digest="1", source_type="local", source="{}")
+    ml.log_inputs(run_id, datasets=[DatasetInput(dataset)])
+    model_id = ml.create_logged_model(experiment).model.info.model_id
+    ml.log_outputs(run_id, models=[ModelOutput(model_id, 0)])
+    run = ml.get_run(run_id).run
+    (history,) = json.loads(next(tag.value for tag in run.data.tags if tag.key == "mlflow.log-model.history"))
+    assert history.items() >= described.items()
+    assert [given.dataset.name for given in run.inputs.dataset_inputs] == ["d"]
