@@ -95,6 +95,7 @@ class Attempts:
             code = await process.run(folder, place, process.environment(variables | own), work.begun)
         finally:
             self._ws.auth.give_back(token)
+            await asyncio.to_thread(process.hide, folder, token)
         return self._ended(await asyncio.to_thread(process.read_result, folder), code)
 
     def _prepared(self, work: Work, folder: Path, principal: str) -> tuple[Path, dict[str, str]]:

@@ -42,9 +42,11 @@ class Execution:
     async def go(self) -> None:
         """Run what is left to run, and say how it ended."""
         run = self.run
+        begins = not run.running_since
         run.life, run.running_since, run.message = "RUNNING", run.running_since or now(), ""
         self._store.save(run)
-        notifications.record(self._store, run, "on_start")
+        if begins:
+            notifications.record(self._store, run, "on_start")
         seconds = run.settings.get("timeout_seconds") or 0
         left = max(seconds - (now() - run.running_since) / 1000, 0) if seconds else None
         try:

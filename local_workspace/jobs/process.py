@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import mmap
 import os
 import signal
 import sys
@@ -71,6 +72,18 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 def _signal(leader: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(leader, number)
+
+
+def hide(folder: Path, token: str) -> None:
+    """Make a token that has ended up in a process's log unreadable. Python's own output never has it."""
+    secret = token.encode()
+    with (folder / "log.txt").open("r+b") as stream:
+        if not stream.seek(0, os.SEEK_END):
+            return
+        with mmap.mmap(stream.fileno(), 0) as log:
+            at = -1
+            while (at := log.find(secret, at + 1)) >= 0:
+                log[at : at + len(secret)] = b"[REDACTED]".ljust(len(secret), b"*")
 
 
 def read_result(folder: Path) -> dict[str, Any]:

@@ -8,8 +8,16 @@ import builtins
 import io
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping
 from functools import wraps
+from importlib.machinery import (
+    EXTENSION_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    FileFinder,
+    SourceFileLoader,
+)
 from typing import Any
 
 VARIABLE = "LOCAL_WORKSPACE_MOUNTS"
@@ -50,3 +58,12 @@ def install(environ: Mapping[str, str] = os.environ) -> None:
         for name in names:
             setattr(os, name, taught(getattr(os, name), count))
     builtins.open = io.open = taught(io.open, 1)
+
+    def finder(entry: str) -> Any:
+        """For `sys.path`, whose files are not found by way of `os`."""
+        if (place := on_disk(entry)) == entry:
+            raise ImportError(f"{entry} is not one of ours")
+        sources = (SourceFileLoader, SOURCE_SUFFIXES)
+        return FileFinder.path_hook((ExtensionFileLoader, EXTENSION_SUFFIXES), sources)(place)
+
+    sys.path_hooks.insert(0, finder)

@@ -151,12 +151,15 @@ def test_plain_python_sees_volumes_and_workspace_files(workspace: Running):
     client = workspace.client
     client.volumes.create("main", "default", "plain", volume_type=VolumeType.MANAGED)
     upload(workspace, "/Shared/beside.csv", b"a,b\n1,2\n")
+    client.workspace.mkdirs("/Shared/lib")
+    upload(workspace, "/Shared/lib/in_workspace.py", b"X = 1\n")
     run = submit(
         client,
         "import os, shutil\nfrom pathlib import Path\nfolder = Path('/Volumes/main/Default/plain/deep/er')",
         "folder.mkdir(parents=True)\n(folder / 'x.txt').write_text('ü')",
         "shutil.copy(folder / 'x.txt', '/Volumes/main/default/plain/y.txt')\nos.rename(folder, folder.parent / 'done')",
         "import pandas as pd\nframe = pd.read_csv('/Workspace/Shared/beside.csv')\nopen('beside.csv').close()",
+        "import sys\nsys.path.append('/Workspace/Shared/lib')\nimport in_workspace\nassert in_workspace.X == 1",
         "found = sorted(str(p) for p in Path('/Volumes/main/default/plain').rglob('*.txt'))",
         "dbutils.notebook.exit(f\"{found} {frame.b[0]} {os.path.exists('/Volumes/main/default/none')}\")",
     )
@@ -235,6 +238,7 @@ def test_secrets_and_tokens_are_not_shown(workspace: Running):
         "import os\nsecret = dbutils.secrets.get('job-scope', 'key')",
         "print(secret, os.environ['DATABRICKS_TOKEN'])",
         "%sh echo $DATABRICKS_TOKEN",
+        "import subprocess\nsubprocess.run(['sh', '-c', 'echo past Python: $DATABRICKS_TOKEN'])",
         "raise ValueError(f'bad {secret} ' + secret[::-1])",
     )
     found = client.jobs.get_run_output(run.tasks[0].run_id)
@@ -242,6 +246,7 @@ def test_secrets_and_tokens_are_not_shown(workspace: Running):
     folder = workspace.root / "jobs" / "runs" / str(run.tasks[0].run_id)
     kept = "".join(file.read_text() for file in folder.iterdir() if file.is_file() and file.name != "source")
     assert kept.count("[REDACTED]") > 3
+    assert "past Python: [REDACTED]*" in kept
     assert "hunter-two-hunter" not in kept
     assert "dapi" not in kept
 
