@@ -1,7 +1,9 @@
 """Spark Connect at its lasting address, with the genuine client."""
 
 from collections.abc import Iterator
+from urllib.parse import unquote
 
+import grpc
 import pytest
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql.connect.session import SparkSession
@@ -85,6 +87,25 @@ def test_a_session_needs_a_token_of_the_workspace(workspace, parameters):
     session = SparkSession.builder.remote(address + parameters).create()
     with pytest.raises(PySparkException, match="valid token"):
         session.range(1).collect()
+
+
+def test_what_is_no_request_of_spark_is_refused(workspace):
+    address, _, parameters = workspace.address["spark_remote"].removeprefix("sc://").partition("/;")
+    metadata = [("authorization", unquote(parameters.partition("=")[2]))]
+    with grpc.insecure_channel(address) as channel:
+
+        def status(method: str, content: bytes, metadata: list) -> str:
+            call = channel.unary_stream(f"/spark.connect.SparkConnectService/{method}")
+            with pytest.raises(grpc.RpcError) as raised:
+                list(call(content, metadata=metadata, timeout=30))
+            return raised.value.code().name
+
+        for method in ("ExecutePlan", "AnalyzePlan", "ReleaseSession", "Config"):
+            assert status(method, b"", []) == "UNAUTHENTICATED"
+        assert status("ExecutePlan", b"\xff" * 1000, metadata) == "INVALID_ARGUMENT"
+        assert status("AnalyzePlan", b"\xff" * 10_000_000, metadata) == "INVALID_ARGUMENT"
+        assert status("ExecutePlan", b"", metadata) == "INTERNAL"
+        assert status("NoSuchMethod", b"", metadata) == "UNIMPLEMENTED"
 
 
 def test_pyspark_takes_the_token_alone_on_localhost(workspace):

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from pyspark.errors import PySparkException
 from pyspark.sql.connect.proto import base_pb2
 
@@ -75,7 +75,7 @@ class Front(grpc.GenericRpcHandler):
 
     async def _execute(self, content: bytes, context: Context) -> AsyncIterator[bytes]:
         user = await self._user(context)
-        request = base_pb2.ExecutePlanRequest.FromString(content)
+        request = await _parsed(base_pb2.ExecutePlanRequest, content, context)
         async with _errors_told(context, request):
             answer = await self._work(self._connect.execute, request, user)
             if answer is None:
@@ -101,7 +101,7 @@ class Front(grpc.GenericRpcHandler):
 
     async def _analyze(self, content: bytes, context: Context) -> bytes:
         user = await self._user(context)
-        request = base_pb2.AnalyzePlanRequest.FromString(content)
+        request = await _parsed(base_pb2.AnalyzePlanRequest, content, context)
         async with _errors_told(context, request):
             await self._work(self._connect.settle, request, user)
             return await self._sail.unary_unary(SERVICE + "AnalyzePlan")(request.SerializeToString())
@@ -112,7 +112,7 @@ class Front(grpc.GenericRpcHandler):
             return await self._sail.unary_unary(SERVICE + "ReleaseExecute")(content)
         except grpc.aio.AioRpcError:
             # Sail never had the operation, or has it no longer: nothing is left to be released.
-            request = base_pb2.ReleaseExecuteRequest.FromString(content)
+            request = await _parsed(base_pb2.ReleaseExecuteRequest, content, context)
             session, operation = request.session_id, request.operation_id
             answer = {"session_id": session, "server_side_session_id": session, "operation_id": operation}
             return base_pb2.ReleaseExecuteResponse(**answer).SerializeToString()
@@ -120,13 +120,20 @@ class Front(grpc.GenericRpcHandler):
     async def _release_session(self, content: bytes, context: Context) -> bytes:
         await self._user(context)
         async with _errors_told(context):
-            await self._work(self._connect.release, base_pb2.ReleaseSessionRequest.FromString(content))
+            await self._work(self._connect.release, await _parsed(base_pb2.ReleaseSessionRequest, content, context))
             return await self._sail.unary_unary(SERVICE + "ReleaseSession")(content)
 
     async def _add_artifacts(self, contents: AsyncIterator[bytes], context: Context) -> bytes:
         await self._user(context)
         async with _errors_told(context):
             return await self._sail.stream_unary(SERVICE + "AddArtifacts")(contents)
+
+
+async def _parsed(kind: type[Message], content: bytes, context: Context) -> Any:
+    try:
+        return kind.FromString(content)
+    except DecodeError as error:
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"The request is no {kind.DESCRIPTOR.name}: {error}")
 
 
 @asynccontextmanager

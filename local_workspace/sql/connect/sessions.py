@@ -1,14 +1,16 @@
 """The clients' sessions: whose they are on Sail, and the catalog and schema each of them stands in."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 
 from pyspark.sql.connect.session import SparkSession
 
-from local_workspace.sql.lake.sail import DEFAULT_CATALOG, Sail
+from local_workspace.sql.lake.sail import DEFAULT_CATALOG, SESSION_SECONDS, Sail
 
 DEFAULT_SCHEMA = "default"
 Key = tuple[str, str]
@@ -23,6 +25,7 @@ class ClientSession:
     key: Key
     catalog: str = DEFAULT_CATALOG
     schema: str = DEFAULT_SCHEMA
+    used_at: float = 0.0
 
     @cached_property
     def spark(self) -> SparkSession:
@@ -46,7 +49,7 @@ class ClientSession:
 
 
 class ClientSessions:
-    """The sessions that clients have open."""
+    """The sessions that clients have open; those that Sail has forgotten are forgotten here too."""
 
     def __init__(self, sail: Sail):
         self._sail = sail
@@ -55,8 +58,18 @@ class ClientSessions:
 
     def get(self, key: Key) -> ClientSession:
         """A client's session; new ones stand in `main.default`."""
+        now = time.monotonic()
         with self._lock:
-            return self._sessions.setdefault(key, ClientSession(self._sail, key))
+            # The one used last is the last: the idle ones come first.
+            session = self._sessions.pop(key, None) or ClientSession(self._sail, key)
+            session.used_at = now
+            self._sessions[key] = session
+            idle = list(takewhile(lambda other: now - other.used_at > SESSION_SECONDS, self._sessions.values()))
+            for other in idle:
+                del self._sessions[other.key]
+        for other in idle:
+            other.close()
+        return session
 
     def release(self, key: Key) -> None:
         """Forget a session that its client has ended."""
