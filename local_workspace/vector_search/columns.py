@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 METADATA_KEY = b"vector_index"
@@ -153,16 +154,30 @@ class Columns:
         """The columns that `arrow` wrote into a schema."""
         return cls(**json.loads(schema.metadata[METADATA_KEY]))
 
-    def vector_of(self, value: Any) -> list[float]:
+    def vector_of(self, value: Any) -> np.ndarray:
         """A vector of this index. Raises ValueError naming both dimensions."""
-        if not isinstance(value, list):
+        if not isinstance(value, list) or not set(map(type, value)) <= {int, float}:
             raise ValueError(f"{self.vector}: an array of {self.dimension} numbers is needed")
         if len(value) != self.dimension:
             raise ValueError(f"{self.vector}: the vector has {len(value)} dimensions, the index has {self.dimension}")
         try:
-            return [_float32(item) for item in value]
-        except ValueError as error:
-            raise ValueError(f"{self.vector}: {error}") from error
+            with np.errstate(over="ignore"):
+                vector = np.array(value, np.float64).astype(np.float32)
+        except OverflowError as error:
+            raise ValueError(f"{self.vector}: 32-bit floats are needed") from error
+        if not np.isfinite(vector).all():
+            raise ValueError(f"{self.vector}: finite 32-bit floats are needed")
+        return vector
+
+    def table(self, rows: list[dict[str, Any]]) -> pa.Table:
+        """Rows as they are stored; the values are those that `row` gave."""
+        schema = self.arrow()
+        position = schema.get_field_index(self.vector)
+        table = pa.Table.from_pylist(rows, schema.remove(position))
+        vectors = np.concatenate([row[self.vector] for row in rows])
+        return table.add_column(
+            position, schema.field(position), pa.FixedSizeListArray.from_arrays(vectors, self.dimension)
+        )
 
     def row(self, value: Any) -> dict[str, Any]:
         """A row to store, from a JSON object. Raises ValueError naming the column that is wrong."""

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import lancedb
+import orjson
 from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, ValidationError
@@ -101,10 +102,13 @@ class Indexes:
             self._database.drop_table(name, ignore_missing=True)
 
 
-def parsed(text: str, field: str) -> Any:
+def parsed(text: str | bytes, field: str) -> Any:
     """JSON within JSON. Raises BadRequest."""
     try:
-        return json.loads(text)
+        try:
+            return orjson.loads(text)
+        except orjson.JSONDecodeError:
+            return json.loads(text)  # it takes NaN too, so that a message can name the row
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"{field} is not JSON: {error}") from error
 
@@ -145,7 +149,7 @@ def create_app(indexes: Indexes, embedder: Embedder) -> FastAPI:
         return await run_in_threadpool(_upsert, name, content)
 
     def _upsert(name: str, content: bytes) -> dict:
-        body = parsed(content.decode(errors="replace"), "the body")
+        body = parsed(content, "the body")
         inputs = body.get("inputs_json") if isinstance(body, dict) else None
         if not isinstance(inputs, str):
             raise BadRequest("inputs_json: a string with a JSON array of rows is needed")

@@ -1,6 +1,7 @@
 """The vector search API, `/indexes/{name}` and, as the client library says, `/endpoints/{endpoint}/indexes/{name}`."""
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -14,6 +15,7 @@ from local_workspace.parity import differs
 from local_workspace.vector_search.service import SHORT_SYNC_SECONDS
 
 BASE = "/api/2.0/vector-search"
+MAX_UPSERT_BYTES = 64 * 1024 * 1024
 INDEX_PATHS = (BASE + "/indexes/{name}", BASE + "/endpoints/{endpoint}/indexes/{name}")
 
 
@@ -135,7 +137,7 @@ def router(ws: LocalWorkspace) -> APIRouter:
 
     async def upsert(name: str, request: Request, endpoint: str | None = None) -> Response:
         index = vectors.index(name, endpoint)
-        return _raw(await vectors.write(index, "upsert", await read(request)))
+        return _raw(await vectors.write(index, "upsert", _bounded(request.stream())))
 
     async def delete_data(name: str, request: Request, endpoint: str | None = None) -> Response:
         index = vectors.index(name, endpoint)
@@ -172,6 +174,17 @@ def router(ws: LocalWorkspace) -> APIRouter:
 def _caller(request: Request) -> str:
     principal: Principal = request.state.principal
     return principal.name
+
+
+async def _bounded(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    size = 0
+    async for chunk in stream:
+        size += len(chunk)
+        if size > MAX_UPSERT_BYTES:
+            raise BadRequest(
+                f"inputs_json: the request has more than {MAX_UPSERT_BYTES} bytes; send fewer rows at once"
+            )
+        yield chunk
 
 
 def _raw(content: bytes) -> Response:

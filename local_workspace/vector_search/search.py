@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from lancedb.query import FullTextOperator, MultiMatchQuery
 
 from local_workspace.errors import BadRequest
 from local_workspace.vector_search import filters
-from local_workspace.vector_search.index import PARTITIONS, Index, plain
+from local_workspace.vector_search.index import EVERY_PARTITION, Index, plain
 
 RRF_K = 60
 MAX_ANN, MAX_TEXT = 10_000, 200
@@ -44,13 +45,12 @@ def search(index: Index, query: Query) -> list[list[Any]]:
     elif query.query_type == "HYBRID":
         vector, text = _vector(index, query), _text(index, query)
         hybrid: Any = index.table.search(query_type="hybrid", vector_column_name=index.columns.vector)
-        near = hybrid.vector(vector).text(text).distance_type("l2").nprobes(PARTITIONS)
+        near = hybrid.vector(vector).text(text).distance_type("l2").nprobes(EVERY_PARTITION).refine_factor(4)
         found = _filtered(near, query)
         # Reciprocal rank fusion, scaled so that first in both lists is 1.
         scores = [score * (RRF_K + 1) / 2 for score in found["_relevance_score"].to_pylist()]
     else:
-        nearest: Any = index.table.search(_vector(index, query), vector_column_name=index.columns.vector)
-        found = _filtered(nearest.distance_type("l2").nprobes(PARTITIONS), query, "_distance")
+        found = _filtered(index.nearest(_vector(index, query), query.limit), query, "_distance")
         # LanceDB's l2 is the squared distance; Databricks documents the score as 1 / (1 + distance²).
         scores = [1 / (1 + distance) for distance in found["_distance"].to_pylist()]
     rows: list[Mapping[str, Any]] = found.select(query.columns).to_pylist()
@@ -61,7 +61,7 @@ def search(index: Index, query: Query) -> list[list[Any]]:
     ]
 
 
-def _vector(index: Index, query: Query) -> list[float]:
+def _vector(index: Index, query: Query) -> np.ndarray:
     if query.vector is None:
         raise BadRequest(f"query_vector is needed for query_type {query.query_type}")
     try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
@@ -155,8 +156,8 @@ class VectorSearch:
         self.store.delete_index(index["name"])
         await self._engine.call("DELETE", f"/indexes/{index['id']}")
 
-    async def write(self, index: dict[str, Any], operation: str, content: bytes) -> bytes:
-        """Hand a request for `upsert` or `delete` on as it came; the engine reads and checks it. Raises ApiError."""
+    async def write(self, index: dict[str, Any], operation: str, content: bytes | AsyncIterator[bytes]) -> bytes:
+        """Hand a request for `upsert` or `delete` on as it comes; the engine reads and checks it. Raises ApiError."""
         if self._syncs.get(index["name"]):
             raise BadRequest(f"Index {index['name']!r} is a delta-sync index: write to its source table instead")
         headers = {"content-type": "application/json"}
