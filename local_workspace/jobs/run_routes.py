@@ -11,8 +11,9 @@ from local_workspace.context import LocalWorkspace
 from local_workspace.errors import BadRequest, NotImplementedHere
 from local_workspace.jobs import process, wire
 from local_workspace.jobs.export import as_html
+from local_workspace.jobs.models import RunNow, Submit, parsed
 from local_workspace.jobs.requests import integer, limit, page_offset, single_task_form
-from local_workspace.jobs.settings import RunNow, Submit, check, parsed
+from local_workspace.jobs.settings import check
 from local_workspace.jobs.store import Run
 from local_workspace.parity import differs
 from local_workspace.runtime.notebook import PARENT_HEADER

@@ -26,6 +26,8 @@ CREATE TABLE IF NOT EXISTS job_notifications (
     channel TEXT NOT NULL, destination TEXT NOT NULL, task_key TEXT);
 CREATE INDEX IF NOT EXISTS job_notifications_run ON job_notifications (run_id);
 """
+LARGEST = 2**63 - 1
+"""The largest integer of the state, and no id."""
 FINISHED = ("TERMINATED", "SKIPPED", "INTERNAL_ERROR")
 
 
@@ -114,7 +116,7 @@ class JobStore:
 
     def job(self, job_id: int) -> Job:
         """A job. Raises BadRequest, as the real API does, when there is none."""
-        row = self._state.row("SELECT * FROM jobs WHERE job_id = ?", [job_id])
+        row = self._state.row("SELECT * FROM jobs WHERE job_id = ?", [min(job_id, LARGEST)])
         if row is None:
             raise BadRequest(f"Job {job_id} does not exist.")
         return _job(row)
@@ -189,7 +191,7 @@ class JobStore:
 
     def find(self, run_id: int) -> Run | None:
         """A run, if there is one."""
-        row = self._state.row("SELECT * FROM job_runs WHERE run_id = ?", [run_id])
+        row = self._state.row("SELECT * FROM job_runs WHERE run_id = ?", [min(run_id, LARGEST)])
         return _run(row) if row else None
 
     def run(self, run_id: int) -> Run:
@@ -211,7 +213,7 @@ class JobStore:
         where = "job_run_id IS NULL" + (" AND job_id = ?" if job_id is not None else "")
         rows = self._state.rows(
             f"SELECT * FROM job_runs WHERE {where} ORDER BY run_id DESC",  # noqa: S608 - no input in it
-            [] if job_id is None else [job_id],
+            [] if job_id is None else [min(job_id, LARGEST)],
         )
         return (_run(row) for row in rows)
 

@@ -89,6 +89,9 @@ def test_older_versions_and_the_form_of_one_task_are_understood(workspace: Runni
             "environment_key",
         ),
         ({"run_as": {"user_name": "nobody@x"}}, "run_as.user_name"),
+        ({"email_notifications": {"on_start": "a@x"}}, "email_notifications.on_start"),
+        ({"environments": [{"environment_key": "e", "spec": {"dependencies": "x"}}]}, "environments.0.spec"),
+        ({"job_clusters": [{"new_cluster": {}}]}, "job_cluster_key"),
         ({"max_concurrent_runs": 5000}, "max_concurrent_runs"),
         ({"parameters": [{"name": "p", "default": "1"}, {"name": "p", "default": "2"}]}, "parameters.name"),
         ({"schedule": {"quartz_cron_expression": "* * * * *", "timezone_id": "UTC"}}, "quartz_cron_expression"),
@@ -145,6 +148,11 @@ def test_what_does_not_exist_is_said_in_the_real_words(workspace: Running):
         jobs.run_now(987654)
     with pytest.raises(ResourceDoesNotExist, match="Run 987654 does not exist"):
         jobs.get_run(987654)
+    with pytest.raises(ResourceDoesNotExist):
+        jobs.get_run(10**30)
+    with pytest.raises(ResourceDoesNotExist):
+        jobs.get(10**30)
+    assert list(jobs.list_runs(job_id=10**30)) == []
     with pytest.raises(NotImplemented, match="jar_params"):
         jobs.run_now(1, jar_params=["x"])
 

@@ -269,7 +269,8 @@ def test_a_run_has_a_token_of_its_own_while_it_runs(workspace: Running):
 
 def test_outputs_of_several_tasks_are_asked_for_one_by_one(workspace: Running):
     client = workspace.client
-    tasks = [Task.from_dict(task(client, key, "1")) for key in "ab"]
+    same = {"condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}}
+    tasks = [Task.from_dict({"task_key": key} | same) for key in "ab"]
     run = finished(client, client.jobs.run_now(client.jobs.create(name="two", tasks=tasks).job_id).run_id)
     with pytest.raises(BadRequest, match="multiple tasks"):
         client.jobs.get_run_output(run.run_id)

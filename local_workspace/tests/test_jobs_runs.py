@@ -41,7 +41,7 @@ def test_values_pass_between_the_notebooks_of_a_graph(workspace: Running):
     settings = client.jobs.get(job_id).settings
     settings.tasks[1].notebook_task.base_parameters = {"seen": "{{job.parameters.day}}/{{job.id}}", "day": "unused"}
     client.jobs.reset(job_id, settings)
-    run = client.jobs.run_now(job_id, job_parameters={"day": "Monday"}).result()
+    run = finished(client, client.jobs.run_now(job_id, job_parameters={"day": "Monday"}).run_id)
     assert run.state.result_state.value == "SUCCESS"
     assert results(run) == dict.fromkeys(("first", "second", "enough", "yes"), "SUCCESS") | {"no": "EXCLUDED"}
     tasks = {item.task_key: item for item in run.tasks}
