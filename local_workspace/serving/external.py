@@ -42,8 +42,7 @@ class RemoteModel:
         headers = self._headers()
         if self._name is None:
             self._name = await self._first_model(headers)
-        request = self._client.build_request("POST", self._url, json=body | {"model": self._name}, headers=headers)
-        return await send(self._client, request, self._where)
+        return await send(self._client, self._url, body | {"model": self._name}, self._where, headers)
 
     async def _first_model(self, headers: dict[str, str]) -> str:
         models = self._url.removesuffix(PATHS[self.task or ""]) + "/models"

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from local_workspace.bodies import read_object
 from local_workspace.context import LocalWorkspace
-from local_workspace.errors import BadRequest, NotImplementedHere
+from local_workspace.errors import BadRequest
 from local_workspace.parity import differs
 from local_workspace.serving.exchange import Exchange, Shape
 from local_workspace.serving.response_events import StreamedResponse
@@ -61,10 +61,6 @@ def router(ws: LocalWorkspace) -> APIRouter:
             return chat_request(asked), StreamedResponse(asked, serves.name)
 
         return await exchange.answer(request, serves, body, translate=translate)
-
-    @api.get("/serving-endpoints/models")
-    async def models() -> Response:
-        raise NotImplementedHere("a workspace lists no models to OpenAI's clients; GET /api/2.0/serving-endpoints does")
 
     async def by_model(request: Request, *tasks: str) -> tuple[Serves, dict[str, Any]]:
         body = await read_object(request)

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 import re
-from collections.abc import Container
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -104,13 +104,13 @@ class Models:
             ) from error
         return described
 
-    async def sweep(self, used: Container[str], idle: Container[str], seconds: float) -> None:
-        """Stop what no endpoint uses, and of what may scale to zero that which was idle for so long."""
+    async def sweep(self, used: Callable[[], Container[str]], awake: Container[str], seconds: float) -> None:
+        """Stop what no endpoint uses, and of the rest that which need not stay awake and was idle for so long."""
         for key, process in list(self._processes.items()):
-            if key not in used:
-                if await process.stop_if_idle():
+            if key not in used():
+                if await process.stop_if_idle() and key not in used():
                     self._processes.pop(key, None)
-            elif key in idle and process.engine.running:
+            elif key not in awake and process.engine.running:
                 await process.stop_if_idle(seconds)
 
     async def stop(self) -> None:

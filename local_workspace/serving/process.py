@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from local_workspace.engine import Engine
-from local_workspace.errors import NotImplementedHere, Unavailable
+from local_workspace.errors import BadRequest, NotImplementedHere, Unavailable
 from local_workspace.serving.tasks import PATHS
 from local_workspace.weights import WeightsError
 
@@ -17,8 +17,15 @@ class NotReached(Unavailable):
     """Nobody took the request: it may be sent again."""
 
 
-async def send(client: httpx.AsyncClient, request: httpx.Request, where: str) -> httpx.Response:
-    """The answer to `request`, its content not read yet. Raises Unavailable."""
+async def send(
+    client: httpx.AsyncClient, url: str, body: dict[str, Any], where: str, headers: dict[str, str] | None = None
+) -> httpx.Response:
+    """The answer to a POST, its content not read yet. Raises Unavailable, BadRequest for what JSON cannot say."""
+    try:
+        request = client.build_request("POST", url, json=body, headers=headers)
+    except (ValueError, RecursionError) as error:
+        # Python reads NaN, lone surrogates and any depth, but the model's server may not.
+        raise BadRequest(f"the request holds what JSON cannot: {error}", error_code="BAD_REQUEST") from error
     try:
         return await client.send(request, stream=True)
     except httpx.ConnectError as error:
@@ -80,8 +87,7 @@ class ModelProcess:
     async def _sent(self, body: dict[str, Any]) -> httpx.Response:
         async with self._changing:
             client = await self._client()
-        request = client.build_request("POST", self._path, json=self._request(body))
-        return await send(client, request, self._what)
+        return await send(client, self._path, self._request(body), self._what)
 
     async def _client(self) -> httpx.AsyncClient:
         if not self.engine.running:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 from local_workspace.errors import ApiError, NotFound, Unavailable
@@ -128,6 +128,9 @@ class Serving:
         """After a restart: go on with what was on its way in, and load the models that do not scale to zero."""
         self.records.start()
         for endpoint in self.store.all():
+            if endpoint.config and "task" not in endpoint.config:  # kept by an older version
+                task = self.models.task(endpoint.name, endpoint.config["served_entities"][0])
+                self.store.keep(endpoint.name, endpoint.config | {"task": task})
             if endpoint.config_update == IN_PROGRESS and endpoint.pending:
                 self._deploy(endpoint.name, endpoint.pending)
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep_forever(), name="serving-sweeper")
@@ -196,18 +199,23 @@ class Serving:
 
     async def _sweep(self) -> None:
         """Stop what is not needed, and start again what has died or did not run yet."""
-        used, awake = set(), {}
+        awake = {
+            key: (name, entity)
+            for key, name, entity, serving in self._users()
+            if serving and not entity.get("scale_to_zero_enabled")
+        }
+        await self.models.sweep(lambda: {key for key, *_ in self._users()}, awake, self._idle_seconds)
+        await asyncio.gather(*(self._wake(name, entity) for name, entity in awake.values()))
+
+    def _users(self) -> Iterator[tuple[str, str, dict[str, Any], bool]]:
+        """What processes are kept by, with the endpoint and entity that use them, and whether these serve already."""
         for endpoint in self.store.all():
-            configs = [endpoint.config, endpoint.pending if endpoint.config_update == IN_PROGRESS else None]
-            for config in filter(None, configs):
+            pending = endpoint.pending if endpoint.config_update == IN_PROGRESS else None
+            for config in filter(None, (endpoint.config, pending)):
                 for entity in config["served_entities"]:
                     with contextlib.suppress(NotFound):
                         if key := self.models.key(endpoint.name, entity):
-                            used.add(key)
-                            if config is endpoint.config and not entity.get("scale_to_zero_enabled"):
-                                awake[key] = (endpoint.name, entity)
-        await self.models.sweep(used, used - awake.keys(), self._idle_seconds)
-        await asyncio.gather(*(self._wake(name, entity) for name, entity in awake.values()))
+                            yield key, endpoint.name, entity, config is endpoint.config
 
     async def _wake(self, name: str, entity: dict[str, Any]) -> None:
         with contextlib.suppress(ApiError):  # the next request tries again, and says it

@@ -88,6 +88,10 @@ class Endpoints:
             raise Conflict(f"Endpoint '{name}' is being updated; wait until that has ended.")
         self._set(name, pending=json.dumps(config), config_update=IN_PROGRESS, message="")
 
+    def keep(self, name: str, config: dict[str, Any]) -> None:
+        """The configuration that serves, in other words; it stays the same version."""
+        self._state.execute("UPDATE serving_endpoints SET config = ? WHERE name = ?", [json.dumps(config), name])
+
     def activate(self, name: str, config: dict[str, Any]) -> None:
         """The pending configuration serves from now on."""
         version = self.get(name).config_version + 1

@@ -1,7 +1,9 @@
 """The AI Gateway with the genuine SDK: limits, keywords, fallbacks, tables, metrics."""
 
+import contextlib
 import json
 import re
+import sqlite3
 import threading
 import time
 from collections import Counter
@@ -276,9 +278,28 @@ def test_an_answered_request_is_kept_though_all_is_killed(tmp_path, upstream):
         for engine in psutil.Process(first.process.pid).children():
             engine.kill()
         first.process.kill()
+    with contextlib.closing(sqlite3.connect(tmp_path / "state.db")) as state, state:
+        state.execute("UPDATE serving_endpoints SET config = json_remove(config, '$.task')")  # as an older version did
     with start_workspace(tmp_path) as second:
+        assert second.client.serving_endpoints.get("kept").task == "llm/v1/chat"
         found = rows_when_there(second, "SELECT DISTINCT databricks_request_id FROM main.default.kept_payload", 20)
         assert {row["databricks_request_id"] for row in found} == set(asked)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b'{"messages":[{"role":"user","content":"\\ud800"}]}', b'{"messages":[{"role":"user","content":"x","n":NaN}]}'],
+)
+def test_what_json_cannot_say_is_400_and_recorded(workspace, upstream, content):
+    name = f"odd-{len(content)}"
+    create(workspace, name, external(upstream, "m"))
+    table = AiGatewayInferenceTableConfig("main", True, "default")
+    workspace.client.serving_endpoints.put_ai_gateway(name, inference_table_config=table)
+    refused = workspace.http.post(f"/serving-endpoints/{name}/invocations", content=content)
+    assert (refused.status_code, refused.json()["error_code"]) == (400, "BAD_REQUEST")
+    assert ask(workspace, name, usage_context={"a": "b"}).status_code == 200
+    found = rows_when_there(workspace, f"SELECT * FROM main.default.odd_{len(content)}_payload", 2)
+    assert sorted(row["status_code"] for row in found) == ["200", "400"]
 
 
 def test_what_is_too_long_is_not_kept_and_says_so(workspace, upstream):

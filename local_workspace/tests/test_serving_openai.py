@@ -8,7 +8,7 @@ import warnings
 import httpx
 import openai
 import pytest
-from databricks.sdk.service.serving import ChatMessage, ChatMessageRole
+from databricks.sdk.service.serving import ChatMessage, ChatMessageRole, EndpointCoreConfigInput, ServedModelInput
 
 from local_workspace.tests.test_gateway import Upstream, create, external, upstream
 from local_workspace.tests.test_serving import CHAT, EMBEDDINGS, HELLO
@@ -143,7 +143,7 @@ def test_embeddings_come_as_floats_or_base64(client):
 
 
 def test_a_workspace_lists_no_models(client):
-    with pytest.raises(openai.InternalServerError, match="lists no models"):
+    with pytest.raises(openai.InternalServerError, match="GET /serving-endpoints/models"):
         client.with_options(max_retries=0).models.list()
 
 
@@ -198,3 +198,12 @@ def test_a_refused_request_names_its_operation(workspace, client):
     bodies = [{"name": "no spaces", "config": {}}, {"name": "x", "config": {}}, {"name": "x"}]
     found = [workspace.http.post("/api/2.0/serving-endpoints", json=body).status_code for body in bodies]
     assert found == many
+
+
+def test_served_models_are_served_entities(workspace, client):
+    model = ServedModelInput(True, "system.ai.local_chat", "1", name="it", workload_size="Small")
+    config = EndpointCoreConfigInput(name="older", served_models=[model])
+    made = workspace.client.serving_endpoints.create_and_wait("older", config=config)
+    assert made.config.served_entities[0].entity_name == "system.ai.local_chat"
+    assert made.config.served_entities[0].scale_to_zero_enabled
+    workspace.client.serving_endpoints.delete("older")

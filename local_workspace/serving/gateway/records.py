@@ -51,7 +51,8 @@ class Records:
         if self._waiting >= MAX_WAITING:
             log.error("a row for %s is lost: %d rows wait to be written", target, self._waiting)
             return
-        self._state.execute("INSERT INTO serving_records (target, row) VALUES (?, ?)", [target, json.dumps(row)])
+        text = json.dumps(row, ensure_ascii=False).encode(errors="replace").decode()  # no lone surrogates in tables
+        self._state.execute("INSERT INTO serving_records (target, row) VALUES (?, ?)", [target, text])
         self._waiting += 1
         self._news.set()
 
