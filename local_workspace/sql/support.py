@@ -87,8 +87,9 @@ STATEMENTS = [
         "SELECT",
         PARTIAL,
         PARTIAL,
-        "Sail lacks QUALIFY, GROUP BY ALL, SELECT * EXCEPT, PIVOT by names, FROM first, and |>; a column's name is the "
-        "text that Sail gives it.",
+        "Sail lacks QUALIFY, PIVOT by names, FROM first and |>; one SELECT * EXCEPT (…) and one GROUP BY ALL in a "
+        "statement; a column's name is the text that Sail gives it. A cancelled statement can keep a core busy for "
+        "half a minute: Sail lets go between two batches.",
         "SELECT count(*) FROM main.parity.t VERSION AS OF 1",
     ),
     Support("VALUES", REAL, REAL, "", "VALUES (1, 'a')"),

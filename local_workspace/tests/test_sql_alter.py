@@ -143,6 +143,17 @@ def test_statements_in_the_words_of_databricks(workspace, table):
     assert "Projection" in rows(workspace, "EXPLAIN SELECT id FROM t", **HERE)[0][0]
 
 
+def test_shorthand_is_written_out(workspace, table):
+    assert rows(workspace, "SELECT * EXCEPT (s) FROM t ORDER BY id", **HERE) == [["1", "a"], ["2", "b"]]
+    joined = "WITH w AS (SELECT 1 AS id, 2 AS n) SELECT t.* EXCEPT (S, name), w.n FROM t JOIN w ON t.id = w.id"
+    assert rows(workspace, joined, **HERE) == [["1", "2"]]
+    grouped = "SELECT id % 1 AS k, count(*), max(id) + 1 FROM t GROUP BY ALL"
+    assert rows(workspace, grouped, **HERE) == [["0", "2", "3"]]
+    assert rows(workspace, "SELECT count(*) FROM t GROUP BY ALL", **HERE) == [["2"]]
+    assert "EXCEPT_RESOLVED_COLUMNS_WITHOUT_MATCH" in failure(workspace, "SELECT * EXCEPT (zz) FROM t", **HERE)
+    assert rows(workspace, "SELECT 1 AS a EXCEPT (SELECT 1)") == []
+
+
 def test_paths_into_variants_and_strings(workspace, table):
     source = """(SELECT parse_json('{"a": {"b": [1, 2]}, "c": "x"}') AS v, '{"k":{"m":5}}' AS s)"""
     answer = execute(workspace, f"SELECT v:a.b[1], t.v:c::string, v:a.b[0]::int + 1, s:k.m, s:k FROM {source} t")

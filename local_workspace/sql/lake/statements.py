@@ -21,6 +21,7 @@ from local_workspace.sql.lake.errors import SqlError, from_sail, unsupported
 from local_workspace.sql.lake.expansion import Expansion
 from local_workspace.sql.lake.parameters import bind, placed
 from local_workspace.sql.lake.rewriting import DIALECT, parsed, tables
+from local_workspace.sql.lake.shorthand import written_out
 from local_workspace.sql.lake.tokens import tokens_of
 from local_workspace.sql.lake.words import Words
 
@@ -88,30 +89,34 @@ def _run_with_sail(lake: Lake, statement: Statement, sql: str, tokens: list[Toke
         try:
             suspicious = expansion.suspects(tokens)
             try:
-                return _work(lake, statement, session, expansion.expand(sql) if suspicious else sql)
+                ready = expansion.expand(sql) if suspicious else sql
+                return _work(lake, statement, session, ready, tokens if ready == sql else tokens_of(ready))
             except PySparkException as error:
                 if suspicious or from_sail(error, []).condition not in UNKNOWN:
                     raise
                 expanded = expansion.expand(sql)
                 if expanded == sql:
                     raise
-                return _work(lake, statement, session, expanded)
+                return _work(lake, statement, session, expanded, tokens_of(expanded))
         finally:
             statement.session = None
 
 
-def _work(lake: Lake, statement: Statement, session: SparkSession, sql: str) -> pa.Table:
+def _work(lake: Lake, statement: Statement, session: SparkSession, sql: str, tokens: list[Token]) -> pa.Table:
     """A statement whose names Sail knows, with the facts about who asks put in."""
-    tokens = tokens_of(sql)
     if files.named_by_path(tokens):
         raise unsupported("a file by its path (format.`path`) here: it can be read in FROM")
     told = placed(sql, tokens, statement.facts())
     if told != sql:
         sql, tokens = told, tokens_of(told)
+    written = written_out(session, sql, tokens)
+    if written != sql:
+        sql, tokens = written, tokens_of(written)
     namespace = [statement.catalog, statement.schema]
     for reading in paths.readings(sql, tokens):
         try:
-            return _run(lake, statement, session, Words(reading, tokens_of(reading), *namespace))
+            read = tokens if reading == sql else tokens_of(reading)
+            return _run(lake, statement, session, Words(reading, read, *namespace))
         except PySparkException as error:
             if not paths.misread(error):
                 raise
