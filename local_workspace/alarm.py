@@ -1,73 +1,99 @@
-"""What happens at set times: one task that sleeps until the next cron time of many."""
+"""What happens at its own times: one task that sleeps until the next moment of many."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
 from datetime import UTC, datetime
-
-from local_workspace.jobs.cron import Cron
+from typing import Generic, TypeVar
 
 log = logging.getLogger(__name__)
-LONGEST_SLEEP = 60.0
-"""So that a changed clock or a machine that slept is noticed."""
+LONGEST_SLEEP = 30.0
+"""So that a changed clock, or a machine that slept, is noticed."""
+
+Key = TypeVar("Key", bound=Hashable)
 
 
-class Alarm:
-    """Calls `fire(key)` at each time of the schedules that `due()` names; what it missed while down is left out."""
+@dataclass(frozen=True)
+class Due:
+    """When something is due."""
 
-    def __init__(self, name: str, due: Callable[[], dict[str, Cron]], fire: Callable[[str], Awaitable[object]]):
+    rule: str
+    """While it stays the same, the moment that was found stays too."""
+    after: Callable[[datetime], datetime | None]
+    """The first moment after another, in UTC; None when there is none."""
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    rule: str
+    at: datetime
+
+
+class Alarm(Generic[Key]):
+    """Calls `fire(key)` at the moments that `due()` tells for each key, never twice at once for the same.
+
+    A moment that passes while a key is being fired, or while the workspace is down, is left out.
+    """
+
+    def __init__(self, name: str, due: Callable[[], dict[Key, Due]], fire: Callable[[Key], Awaitable[object]]):
         self._name = name
         self._due = due
         self._fire = fire
+        self._waiting: dict[Key, _Waiting] = {}
+        self._firing: dict[Key, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._firing: set[asyncio.Task[object]] = set()
 
     def start(self) -> None:
         """Begin."""
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"alarm-{self._name}")
 
     def changed(self) -> None:
-        """Look at the schedules again."""
+        """Something has been added, changed or removed."""
         self._changed.set()
 
     async def stop(self) -> None:
         """End, and give up what is being fired."""
-        tasks = [task for task in (self._task, *self._firing) if task]
+        tasks = [task for task in (self._task, *self._firing.values()) if task]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self) -> None:
-        since = datetime.now(UTC)
         while True:
             self._changed.clear()
-            times = {key: time for key, cron in self._due().items() if (time := cron.after(since))}
-            first = min(times.values(), default=None)
-            pause = (first - datetime.now(UTC)).total_seconds() if first else LONGEST_SLEEP
-            if pause > 0:
-                try:
-                    await asyncio.wait_for(self._changed.wait(), min(pause, LONGEST_SLEEP))
-                except TimeoutError:
-                    pass
-                else:
-                    since = datetime.now(UTC)
-                    continue
+            self._plan()
             now = datetime.now(UTC)
-            for key, time in times.items():
-                if time <= now:
-                    self._ring(key)
-            since = now
+            for key in [key for key, waiting in self._waiting.items() if waiting.at <= now]:
+                del self._waiting[key]
+                self._firing[key] = asyncio.get_running_loop().create_task(self._ring(key))
+            first = min((waiting.at for waiting in self._waiting.values()), default=None)
+            pause = (first - datetime.now(UTC)).total_seconds() if first else LONGEST_SLEEP
+            try:
+                await asyncio.wait_for(self._changed.wait(), min(max(pause, 0.0), LONGEST_SLEEP))
+            except TimeoutError:
+                continue
 
-    def _ring(self, key: str) -> None:
-        async def fire() -> object:
-            return await self._fire(key)
+    def _plan(self) -> None:
+        """Keep the moments whose rule is as it was; find those of the others."""
+        now, planned = datetime.now(UTC), {}
+        for key, due in self._due().items():
+            known = self._waiting.get(key)
+            if key in self._firing:
+                continue
+            if known and known.rule == due.rule:
+                planned[key] = known
+            elif at := due.after(now):
+                planned[key] = _Waiting(due.rule, at)
+        self._waiting = planned
 
-        task = asyncio.get_running_loop().create_task(fire(), name=f"{self._name}-{key}")
-        self._firing.add(task)
-        task.add_done_callback(self._rung)
-
-    def _rung(self, task: asyncio.Task[object]) -> None:
-        self._firing.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            log.error("%s failed", task.get_name(), exc_info=error)
+    async def _ring(self, key: Key) -> None:
+        try:
+            await self._fire(key)
+        except Exception:
+            # The boundary of what others have asked for: one that fails leaves its trace and rings again next time.
+            log.exception("%s %s failed", self._name, key)
+        finally:
+            del self._firing[key]
+            self._changed.set()

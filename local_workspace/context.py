@@ -4,6 +4,7 @@ import json
 import secrets
 from functools import cached_property
 
+from local_workspace.alarm import Alarm
 from local_workspace.alerts.service import Alerts
 from local_workspace.alerts.store import AlertStore
 from local_workspace.apps.service import Apps
@@ -19,12 +20,12 @@ from local_workspace.faults.rules import Faults
 from local_workspace.files.store import VolumeFiles
 from local_workspace.identity.directory import Directory
 from local_workspace.identity.tokens import PersonalTokens
-from local_workspace.mlflow.tracking import Tracking
-from local_workspace.models.store import RegisteredModels
-from local_workspace.prompts.store import Prompts
 from local_workspace.jobs.service import Jobs
 from local_workspace.jobs.store import JobStore
 from local_workspace.jobs.triggers import Triggers
+from local_workspace.mlflow.tracking import Tracking
+from local_workspace.models.store import RegisteredModels
+from local_workspace.prompts.store import Prompts
 from local_workspace.queries.store import SavedQueries
 from local_workspace.secrets.store import Secrets
 from local_workspace.serving.configs import Configs
@@ -245,9 +246,9 @@ class LocalWorkspace:
         return Jobs(self, JobStore(self.state), self.config.folder("jobs"))
 
     @cached_property
-    def triggers(self) -> Triggers:
+    def triggers(self) -> Alarm[int]:
         """What starts jobs by itself: schedules and the like."""
-        triggers = Triggers(self.jobs, self.files.locate)
+        triggers = Triggers(self.jobs, self.files.locate).alarm
         self.jobs.on_over = triggers.changed
         return triggers
 

@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from local_workspace.alarm import Alarm
+from local_workspace.alarm import Alarm, Due
 from local_workspace.alerts.condition import outcome
 from local_workspace.alerts.store import AlertStore, Record
 from local_workspace.alerts.wire import Alert, Notification
@@ -68,17 +68,17 @@ class Alerts:
         self.store.evaluated(alert_id, state, value, message, notified)
         return state
 
-    def _schedules(self) -> dict[str, Cron]:
+    def _schedules(self) -> dict[str, Due]:
         schedules = {record.id: Alert(**record.body).schedule for record in self.store.all()}
         return {
-            alert_id: Cron(schedule.quartz_cron_schedule, schedule.timezone_id)
+            alert_id: Cron.due(schedule.quartz_cron_schedule, schedule.timezone_id)
             for alert_id, schedule in schedules.items()
             if schedule.pause_status == "UNPAUSED"
         }
 
 
 def _checked(alert: Alert) -> dict[str, Any]:
-    Cron(alert.schedule.quartz_cron_schedule, alert.schedule.timezone_id)
+    Cron.due(alert.schedule.quartz_cron_schedule, alert.schedule.timezone_id)
     return alert.model_dump(exclude_none=True)
 
 

@@ -4,7 +4,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from local_workspace.alarm import Alarm
+from local_workspace.alarm import Alarm, Due
 from local_workspace.dashboards.definition import Widget, parsed, widgets
 from local_workspace.dashboards.store import Dashboard, DashboardStore
 from local_workspace.errors import ApiError, BadRequest
@@ -51,15 +51,14 @@ class Dashboards:
         except ApiError as error:
             return Filled(widget, None, error.message)
 
-    def _due(self) -> dict[str, Cron]:
-        crons = {}
+    def _due(self) -> dict[str, Due]:
+        found = {}
         for schedule in self.store.schedules():
             if schedule.body.get("pause_status", "UNPAUSED") == "UNPAUSED":
                 cron = schedule.body["cron_schedule"]
-                crons[f"{schedule.dashboard_id}/{schedule.id}"] = Cron(
-                    cron["quartz_cron_expression"], cron["timezone_id"]
-                )
-        return crons
+                key = f"{schedule.dashboard_id}/{schedule.id}"
+                found[key] = Cron.due(cron["quartz_cron_expression"], cron["timezone_id"])
+        return found
 
     async def _refresh(self, key: str) -> None:
         """Run a scheduled dashboard and remember whom it would be sent to."""

@@ -2,8 +2,10 @@
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from local_workspace.alarm import Due
 from local_workspace.errors import BadRequest, NotImplementedHere
 
 WEEKDAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
@@ -83,6 +85,12 @@ class Cron:
             self._iterator(datetime.now(UTC))
         except (CroniterError, ValueError, KeyError) as error:
             raise _bad(quartz, str(error)) from None
+
+    @classmethod
+    @lru_cache(maxsize=1000)
+    def due(cls, quartz: str, timezone_id: str) -> Due:
+        """The schedule as an alarm takes it. Raises BadRequest, NotImplementedHere."""
+        return Due(f"{quartz} {timezone_id}", cls(quartz, timezone_id).after)
 
     def after(self, moment: datetime) -> datetime | None:
         """The first time to fire after `moment`, in UTC; None when there is none any more.

@@ -4,33 +4,21 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from pathlib import Path
 
+from local_workspace.alarm import Alarm, Due
 from local_workspace.errors import ApiError
 from local_workspace.jobs.cron import Cron
 from local_workspace.jobs.service import Jobs
 from local_workspace.jobs.store import Job
 
 log = logging.getLogger(__name__)
-LONGEST_SLEEP = 30.0
 FILE_SECONDS = 2.0
 """How often the folders of file_arrival triggers are looked at."""
 BACK_OFF = (1, 5, 15, 60, 300)
 """Seconds between the runs of a continuous job that fails, by failures in a row."""
 UNITS = {"HOURS": timedelta(hours=1), "DAYS": timedelta(days=1), "WEEKS": timedelta(weeks=1)}
-
-cron = lru_cache(maxsize=1000)(Cron)
-
-
-@dataclass
-class _Waiting:
-    """A job whose time will come."""
-
-    settings: str
-    at: datetime
 
 
 class Triggers:
@@ -39,66 +27,25 @@ class Triggers:
     def __init__(self, jobs: Jobs, volume_folder: Callable[[str], Path]):
         self._jobs = jobs
         self._volume_folder = volume_folder
-        self._waiting: dict[int, _Waiting] = {}
-        self._changed = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self.alarm = Alarm("job", self._due, self._fire)
 
-    def start(self) -> None:
-        """Begin."""
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="job-triggers")
+    def _due(self) -> dict[int, Due]:
+        return {job.job_id: self._rule(job) for job in self._jobs.store.jobs() if _trigger(job)}
 
-    async def stop(self) -> None:
-        """End."""
-        if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    def changed(self) -> None:
-        """A job was made, changed, or has ended a run."""
-        self._changed.set()
-
-    async def _run(self) -> None:
-        while True:
-            self._changed.clear()
-            jobs = {job.job_id: job for job in self._jobs.store.jobs() if _trigger(job)}
-            self._plan(jobs)
-            for job_id in [job_id for job_id, waiting in self._waiting.items() if waiting.at <= datetime.now(UTC)]:
-                del self._waiting[job_id]
-                await self._fire(jobs[job_id])
-            self._plan(jobs)
-            first = min((waiting.at for waiting in self._waiting.values()), default=None)
-            pause = (first - datetime.now(UTC)).total_seconds() if first else LONGEST_SLEEP
-            try:
-                await asyncio.wait_for(self._changed.wait(), min(max(pause, 0.0), LONGEST_SLEEP))
-            except TimeoutError:
-                continue
-
-    def _plan(self, jobs: dict[int, Job]) -> None:
-        """Keep the times of jobs that are as they were; find those of new ones, and forget the others."""
-        kept = {}
-        for job_id, job in jobs.items():
-            settings = repr(_trigger(job))
-            known = self._waiting.get(job_id)
-            if known and known.settings == settings:
-                kept[job_id] = known
-            elif at := self._next(job):
-                kept[job_id] = _Waiting(settings, at)
-        self._waiting = kept
-
-    def _next(self, job: Job) -> datetime | None:
+    def _rule(self, job: Job) -> Due:
         kind, trigger = _trigger(job) or ("", {})
-        moment = datetime.now(UTC)
+        rule = f"{kind} {trigger!r}"
         if kind == "schedule":
-            return cron(trigger["quartz_cron_expression"], trigger["timezone_id"]).after(moment)
+            return Cron.due(trigger["quartz_cron_expression"], trigger["timezone_id"])
         if kind == "periodic":
             period = UNITS[trigger["unit"]] * trigger["interval"]
             since = datetime.fromtimestamp(job.created_at / 1000, UTC)
-            return since + period * ((moment - since) // period + 1)
-        if kind == "continuous" and self._jobs.store.active(job.job_id):
-            return None
+            return Due(rule, lambda moment: since + period * ((moment - since) // period + 1))
         if kind == "continuous":
-            return moment + timedelta(seconds=self._back_off(job))
-        return moment + timedelta(seconds=FILE_SECONDS)
+            active = self._jobs.store.active(job.job_id)
+            pause = timedelta(seconds=self._back_off(job))
+            return Due(f"{rule} {bool(active)}", lambda moment: None if active else moment + pause)
+        return Due(rule, lambda moment: moment + timedelta(seconds=FILE_SECONDS))
 
     def _back_off(self, job: Job) -> float:
         """A continuous job starts again soon, later when it keeps failing."""
@@ -109,15 +56,16 @@ class Triggers:
             failures += run.finished
         return BACK_OFF[failures] if failures else 0.1
 
-    async def _fire(self, job: Job) -> None:
-        kind, trigger = _trigger(job) or ("", {})
+    async def _fire(self, job_id: int) -> None:
         names = {"schedule": "PERIODIC", "periodic": "PERIODIC", "continuous": "CONTINUOUS"}
         try:
+            job = self._jobs.store.job(job_id)
+            kind, trigger = _trigger(job) or ("", {})
             if kind == "file_arrival" and not await asyncio.to_thread(self._arrived, job, trigger):
                 return
             self._jobs.run_now(job.job_id, {}, job.creator, names.get(kind, "FILE_ARRIVAL"))
         except ApiError as error:
-            log.warning("job %d was not started: %s", job.job_id, error.message)
+            log.warning("job %d was not started: %s", job_id, error.message)
 
     def _arrived(self, job: Job, trigger: dict) -> bool:
         """Whether files have come since the last look, and the trigger's pauses are over. The first look only looks."""
