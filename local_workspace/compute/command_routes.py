@@ -59,7 +59,7 @@ def router(ws: LocalWorkspace) -> APIRouter:
         try:
             made = compute.create_context(cluster_id, language, request.state.principal)
         except ApiError as error:
-            raise CommandError(f"ClusterNotReadyException: {error.message}") from error
+            raise CommandError(f"IllegalStateException: {error.message}") from error  # not one the SDK tries again for
         await _wait(made.ready, READY_SECONDS)
         return {"id": made.context_id}
 

@@ -219,7 +219,7 @@ def _filtered(clusters: list[dict[str, Any]], request: Request) -> list[dict[str
     if (sources := query.getlist("filter_by.cluster_sources")) and "API" not in sources:
         clusters = []
     if pinned := query.get("filter_by.is_pinned"):
-        clusters = [c for c in clusters if bool(c["pinned"]) == (pinned == "true")]
+        clusters = [c for c in clusters if bool(c["pinned"]) == (pinned.lower() == "true")]
     if query.get("filter_by.policy_id"):
         clusters = []
     if query.get("sort_by.field") == "CLUSTER_NAME":

@@ -1,5 +1,7 @@
 """Unity Catalog with the genuine SDK."""
 
+import io
+
 import pytest
 from databricks.sdk.errors import BadRequest, NotFound, NotImplemented
 from databricks.sdk.service.catalog import PermissionsChange, Privilege, VolumeType
@@ -113,3 +115,72 @@ def test_state_survives_kill_9(tmp_path):
         first.process.kill()
     with start_workspace(tmp_path) as second:
         assert second.client.volumes.read("kept.default.v").name == "v"
+
+
+def test_a_volume_gets_another_name_and_keeps_its_files(workspace):
+    w = workspace.client
+    w.volumes.create("main", "default", "uc_before", VolumeType.MANAGED)
+    w.files.upload("/Volumes/main/default/uc_before/f", io.BytesIO(b"1"))
+    renamed = w.volumes.update("main.default.uc_before", new_name="uc_after", comment="c", owner="somebody")
+    assert (renamed.full_name, renamed.comment, renamed.owner) == ("main.default.uc_after", "c", "somebody")
+    assert w.files.download("/Volumes/main/default/uc_after/f").contents.read() == b"1"
+    with pytest.raises(NotFound):
+        w.files.get_metadata("/Volumes/main/default/uc_before/f")
+    w.volumes.create("main", "default", "uc_other", VolumeType.MANAGED)
+    with pytest.raises(BadRequest, match="already exists"):
+        w.volumes.update("main.default.uc_other", new_name="uc_after")
+    with pytest.raises(BadRequest, match="Invalid"):
+        w.volumes.update("main.default.uc_other", new_name="../x")
+    with pytest.raises(NotImplemented, match="new_name"):
+        w.schemas.update("main.default", new_name="other")
+    for name in ("uc_after", "uc_other"):
+        w.volumes.delete(f"main.default.{name}")
+
+
+def test_there_is_one_metastore(workspace):
+    metastores = workspace.client.metastores
+    current, summary = metastores.current(), metastores.summary()
+    assert (current.metastore_id, current.default_catalog_name) == (summary.metastore_id, "main")
+    assert current.workspace_id == workspace.client.get_workspace_id()
+    assert [m.metastore_id for m in metastores.list()] == [summary.metastore_id]
+
+
+def test_effective_privileges_come_from_above_too(workspace):
+    w = workspace.client
+    w.schemas.create("uc_effective", "main")
+    for kind, name, privilege in (
+        ("CATALOG", "main", Privilege.USE_CATALOG),
+        ("SCHEMA", "main.uc_effective", Privilege.SELECT),
+    ):
+        change = PermissionsChange(principal="uc readers", add=[privilege])
+        w.grants.update(kind, name, changes=[change])
+    [held] = w.grants.get_effective("SCHEMA", "main.uc_effective", principal="uc readers").privilege_assignments
+    assert [(p.privilege, p.inherited_from_name) for p in held.privileges] == [
+        (Privilege.SELECT, None),
+        (Privilege.USE_CATALOG, "main"),
+    ]
+    w.grants.update(
+        "CATALOG", "main", changes=[PermissionsChange(principal="uc readers", remove=[Privilege.USE_CATALOG])]
+    )
+    w.schemas.delete("main.uc_effective")
+
+
+def test_tables_are_listed_without_what_is_not_wanted(workspace):
+    w = workspace.client
+    w.schemas.create("uc_lists", "main")
+    warehouse = next(iter(w.warehouses.list())).id
+    for name in ("t1", "t2", "u1"):
+        create = f"CREATE TABLE main.uc_lists.{name} (a INT)"
+        made = w.statement_execution.execute_statement(create, warehouse, wait_timeout="50s")
+        assert made.status.state.value == "SUCCEEDED", made.status
+    assert all(table.columns for table in w.tables.list("main", "uc_lists"))
+    bare = list(w.tables.list("main", "uc_lists", omit_columns=True, omit_properties=True, omit_username=True))
+    assert [(t.name, t.columns or [], t.properties, t.owner) for t in bare] == [
+        (n, [], None, None) for n in ("t1", "t2", "u1")
+    ]
+    found = w.tables.list_summaries("main", schema_name_pattern="uc_l%", table_name_pattern="t_", max_results=1)
+    assert [table.full_name for table in found] == ["main.uc_lists.t1", "main.uc_lists.t2"]
+    w.tables.update("main.uc_lists.t1", owner="somebody")
+    assert w.tables.get("main.uc_lists.t1").owner == "somebody"
+    assert w.tables.exists("main.uc_lists.t1").table_exists
+    w.schemas.delete("main.uc_lists", force=True)

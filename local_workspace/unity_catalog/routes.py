@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from local_workspace.context import LocalWorkspace
 from local_workspace.errors import NotImplementedHere
-from local_workspace.unity_catalog import engine_objects, engine_routes, functions
+from local_workspace.unity_catalog import engine_objects, engine_routes, functions, metastore
 from local_workspace.unity_catalog.columns import column_info
 from local_workspace.unity_catalog.store import DEPTH, checked_name
 
@@ -50,6 +50,7 @@ class NewVolume(Body):
 
 
 class Change(Body):
+    new_name: str | None = None
     comment: str | None = None
     owner: str | None = None
     properties: dict[str, str] | None = None
@@ -139,9 +140,21 @@ def router(ws: LocalWorkspace) -> APIRouter:
 
     @api.get(f"{PREFIX}/tables")
     def list_tables(
-        catalog_name: str, schema_name: str, max_results: int = Query(0, ge=0), page_token: str = ""
+        catalog_name: str,
+        schema_name: str,
+        max_results: int = Query(0, ge=0),
+        page_token: str = "",
+        omit_columns: bool = False,
+        omit_properties: bool = False,
+        omit_username: bool = False,
     ) -> dict:
-        return page("table", f"{catalog_name}.{schema_name}", max_results, page_token)
+        answer = page("table", f"{catalog_name}.{schema_name}", max_results, page_token)
+        users = ("owner", "created_by", "updated_by")
+        omitted = {"columns"} if omit_columns else set()
+        omitted |= {"properties"} if omit_properties else set()
+        omitted |= set(users) if omit_username else set()
+        answer["tables"] = [{n: v for n, v in table.items() if n not in omitted} for table in answer["tables"]]
+        return answer
 
     @api.get(f"{PREFIX}/tables/{{full_name}}/exists")
     def table_exists(full_name: str) -> dict:
@@ -167,7 +180,13 @@ def router(ws: LocalWorkspace) -> APIRouter:
 
         @api.patch(path)
         def update(full_name: str, body: Change, request: Request) -> dict:
-            return described(kind, store.update(kind, full_name, request.state.principal.name, **body.model_dump()))
+            by, changes = request.state.principal.name, body.model_dump(exclude={"new_name"})
+            record = store.update(kind, full_name, by, **changes)
+            if body.new_name and body.new_name.lower() != record["name"]:
+                if kind != "volume":
+                    raise NotImplementedHere(f"local_workspace does not rename a {kind} by the API (new_name)")
+                record = store.rename(kind, full_name, body.new_name, by)
+            return described(kind, record)
 
         @api.delete(path)
         def delete(full_name: str, force: bool = False) -> dict:
@@ -179,6 +198,7 @@ def router(ws: LocalWorkspace) -> APIRouter:
     api.include_router(functions.router(ws))
     api.include_router(engine_objects.router(ws))
     api.include_router(engine_routes.router(ws))
+    api.include_router(metastore.router(ws))
     return api
 
 
