@@ -54,6 +54,9 @@ def test_read_files_tells_formats_columns_and_types(workspace, volume):
     assert rows(workspace, events) == [["z", "2"]]
     rows(workspace, f"CREATE TABLE main.filing.loaded AS SELECT id FROM read_files('{volume}/people', header => true)")
     assert rows(workspace, "SELECT count(*) FROM main.filing.loaded") == [["3"]]
+    seen = f"SELECT id FROM read_files('{volume}/people', header => true)"
+    rows(workspace, f"CREATE VIEW main.filing.seen AS {seen}")
+    assert rows(workspace, "SELECT max(id) FROM main.filing.seen") == [["3"]]
 
 
 def test_a_path_is_read_in_from(workspace, volume):

@@ -48,6 +48,21 @@ def test_a_view_is_read_where_its_names_mean_something_else(workspace, base):
     assert "DELTA_UNSUPPORTED_SUBQUERY" in failure(workspace, in_query, **HERE)
 
 
+def test_a_view_holds_what_a_query_can_say(workspace, base):
+    for name, query in {
+        "paths": """SELECT v:a.b::int AS b, v:a FROM (SELECT parse_json('{"a": {"b": 3}}') AS v)""",
+        "shorthand": "SELECT * EXCEPT (name, n) FROM base",
+        "catalogued": "SELECT table_name FROM information_schema.tables WHERE table_name = 'base'",
+        "united": "SELECT id FROM base UNION ALL (SELECT b FROM paths) ORDER BY 1 -- last",
+    }.items():
+        rows(workspace, f"CREATE OR REPLACE VIEW {name} AS {query}", **HERE)
+    assert rows(workspace, "SELECT b FROM paths", **HERE) == [["3"]]
+    assert rows(workspace, "SELECT * FROM shorthand ORDER BY id", **HERE) == [["1"], ["2"]]
+    assert rows(workspace, "SELECT * FROM main.viewing.catalogued") == [["base"]]
+    assert rows(workspace, "SELECT sum(id) FROM `main`.viewing.`united` AS `a b`") == [["6"]]
+    assert "Projection" in rows(workspace, "EXPLAIN SELECT * FROM shorthand", **HERE)[0][0]
+
+
 def test_a_view_is_shown_by_the_sdk_and_by_sql(workspace, base):
     query = "SELECT name, count(*) AS n FROM base GROUP BY name"
     rows(workspace, f"CREATE OR REPLACE VIEW counted TBLPROPERTIES ('a' = 'b') AS {query}", **HERE)

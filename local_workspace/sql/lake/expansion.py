@@ -13,7 +13,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from sqlglot import exp
 from sqlglot.tokens import Token, TokenType
 
-from local_workspace.sql.lake import ai, files, functions, information_schema, searching
+from local_workspace.sql.lake import ai, files, functions, information_schema, paths, searching
 from local_workspace.sql.lake.context import Lake
 from local_workspace.sql.lake.errors import SqlError, from_sail, not_a_table, syntax, unsupported
 from local_workspace.sql.lake.rewriting import (
@@ -29,6 +29,7 @@ from local_workspace.sql.lake.rewriting import (
     table_span,
     tables,
 )
+from local_workspace.sql.lake.shorthand import written_out
 from local_workspace.sql.lake.tokens import tokens_of
 
 ROWS: dict[str, Callable[[Lake, SparkSession, Call], DataFrame | pa.Table]] = {
@@ -65,8 +66,8 @@ class Expansion:
 
     def expand(self, sql: str) -> str:
         """The statement in names that Sail has. Raises SqlError."""
-        sql = self._with_rows_of_functions(sql)
         for _ in range(MAX_ROUNDS):
+            sql = self._with_rows_of_functions(sql)
             edits, tree, tokens = Edits(sql), parsed(sql), tokens_of(sql)
             for table in tables(tree):
                 if isinstance(table.this, exp.Identifier):
@@ -201,7 +202,12 @@ def analyzed(lake: Lake, query: str, catalog: str, schema: str, defining: str = 
         lake.sail.session(catalog, schema) as session,
         Expansion(lake, session, catalog, schema, defining) as expansion,
     ):
-        try:
-            return session.sql(expansion.expand(query)).schema.jsonValue()["fields"]
-        except PySparkException as error:
-            raise from_sail(error, []) from error
+        written = written_out(session, sql := expansion.expand(query), tokens_of(sql))
+        for reading in paths.readings(written, tokens_of(written)):
+            try:
+                return session.sql(reading).schema.jsonValue()["fields"]
+            except PySparkException as error:
+                refused = error
+                if not paths.misread(error):
+                    break
+    raise from_sail(refused, []) from refused

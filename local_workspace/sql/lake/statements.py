@@ -22,7 +22,7 @@ from local_workspace.sql.lake.expansion import Expansion
 from local_workspace.sql.lake.parameters import bind, placed
 from local_workspace.sql.lake.rewriting import DIALECT, parsed, tables
 from local_workspace.sql.lake.shorthand import written_out
-from local_workspace.sql.lake.tokens import tokens_of
+from local_workspace.sql.lake.tokens import explained, tokens_of
 from local_workspace.sql.lake.words import Words
 
 CONFLICT_SECONDS = 30.0
@@ -54,6 +54,8 @@ class Statement:
     session: SparkSession | None = None
     """The session while Sail works on it: what `cancel` interrupts."""
     cancelled: bool = False
+    explain: str = ""
+    """EXPLAIN and its options, when a plan is asked for and not rows."""
 
     def facts(self) -> dict[str, str]:
         """What SQL functions without arguments tell about who asks, and where."""
@@ -84,6 +86,10 @@ def run(lake: Lake, statement: Statement) -> pa.Table:
 
 def _run_with_sail(lake: Lake, statement: Statement, sql: str, tokens: list[Token]) -> pa.Table:
     namespace = [statement.catalog, statement.schema]
+    if query := explained(sql, tokens):
+        # Only the query that is explained has names, and sqlglot does not read EXPLAIN.
+        statement.explain, sql = sql[:query], sql[query:]
+        tokens = tokens_of(sql)
     with lake.sail.session(*namespace) as session, Expansion(lake, session, *namespace) as expansion:
         statement.session = session
         try:
@@ -103,7 +109,7 @@ def _run_with_sail(lake: Lake, statement: Statement, sql: str, tokens: list[Toke
 
 
 def _work(lake: Lake, statement: Statement, session: SparkSession, sql: str, tokens: list[Token]) -> pa.Table:
-    """A statement whose names Sail knows, with the facts about who asks put in."""
+    """A statement whose names Sail knows, with the facts about who asks put in, and shorthand written out."""
     if files.named_by_path(tokens):
         raise unsupported("a file by its path (format.`path`) here: it can be read in FROM")
     told = placed(sql, tokens, statement.facts())
@@ -125,6 +131,8 @@ def _work(lake: Lake, statement: Statement, session: SparkSession, sql: str, tok
 
 
 def _run(lake: Lake, statement: Statement, session: SparkSession, words: Words) -> pa.Table:
+    if statement.explain:
+        return _query(session, statement.explain + words.sql)
     verb = words.verb()
     namespace = [statement.catalog, statement.schema]
     if verb == "CREATE":

@@ -8,6 +8,8 @@ from sqlglot.tokens import Token, TokenType
 
 from local_workspace.sql.lake.errors import syntax
 
+PLANS = ("EXTENDED", "FORMATTED", "CODEGEN", "COST", "LOGICAL")
+
 
 class Tokenizer(Databricks.Tokenizer):
     """Databricks tokens, all of them: sqlglot's own leaves what follows OPTIMIZE or SHOW in one piece."""
@@ -28,3 +30,10 @@ def tokens_of(sql: str) -> list[Token]:
     if any(token.token_type is TokenType.SEMICOLON for token in tokens):
         raise syntax("only one statement can be run at a time.")
     return tokens
+
+
+def explained(sql: str, tokens: list[Token]) -> int:
+    """Where the query of EXPLAIN begins; 0 in any other statement."""
+    if not tokens or tokens[0].text.upper() != "EXPLAIN":
+        return 0
+    return next((token.start for token in tokens[1:] if token.text.upper() not in PLANS), len(sql))
