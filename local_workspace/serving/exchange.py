@@ -87,8 +87,11 @@ class Exchange:
         finally:
             await upstream.aclose()
         call.tokens = sse.tokens(content)
-        call.gateway.keywords.check_answer(content)
-        content = shape.content(content) if shape else content
+        try:
+            call.gateway.keywords.check_answer(content)
+            content = shape.content(content) if shape else content
+        except (ValueError, LookupError, TypeError) as error:
+            raise Unavailable(f"the model answered nothing of its task ({type(error).__name__})") from error
         call.done(self._records, upstream.status_code, content)
         return Response(content, upstream.status_code, headers=headers, media_type=kind)
 

@@ -13,7 +13,7 @@ from local_workspace.auth import Principal
 from local_workspace.context import LocalWorkspace
 from local_workspace.errors import BadRequest, NotFound
 from local_workspace.parity import differs
-from local_workspace.serving import invocations
+from local_workspace.serving import invocations, refused
 from local_workspace.serving.gateway.wire import AiGateway, RateLimits
 from local_workspace.serving.openapi import document
 from local_workspace.serving.store import Endpoint
@@ -32,6 +32,7 @@ SIZES = (
 def router(ws: LocalWorkspace) -> APIRouter:
     """The serving API."""
     api = APIRouter()
+    api.include_router(refused.router())
     api.include_router(invocations.router(ws))
     serving = ws.serving
 

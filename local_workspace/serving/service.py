@@ -41,6 +41,7 @@ class Serving:
 
     async def create(self, body: CreateEndpoint, creator: str) -> Endpoint:
         """A new endpoint, not ready yet. Raises ApiError when a model of it is unknown."""
+        self.store.check_free(body.name)
         config = self._configs.checked(body.name, body.config)
         tags = [tag.model_dump(exclude_none=True) for tag in body.tags or []]
         if body.ai_gateway:

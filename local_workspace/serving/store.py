@@ -60,7 +60,12 @@ class Endpoints:
             " created_at, updated_at, config_version, message) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, '')",
             [name, uuid.uuid4().hex, creator, *texts, IN_PROGRESS, now, now],
         ):
-            raise AlreadyExists(f"Endpoint with name '{name}' already exists.")
+            raise _taken(name)
+
+    def check_free(self, name: str) -> None:
+        """Raises AlreadyExists."""
+        if self.find(name):
+            raise _taken(name)
 
     def find(self, name: str) -> Endpoint | None:
         """One endpoint, if there is one of that name."""
@@ -132,6 +137,10 @@ class Endpoints:
         rows = self._state.rows("SELECT name, value FROM serving_settings WHERE endpoint = ?", [row["name"]])
         read = {column: json.loads(row[column]) if row[column] else None for column in _JSON}
         return Endpoint(**row | read, settings={row["name"]: json.loads(row["value"]) for row in rows})
+
+
+def _taken(name: str) -> AlreadyExists:
+    return AlreadyExists(f"Endpoint with name '{name}' already exists.")
 
 
 def _now() -> int:

@@ -5,13 +5,21 @@ import json
 import struct
 import warnings
 
-import httpx
 import openai
 import pytest
-from databricks.sdk.service.serving import ChatMessage, ChatMessageRole, EndpointCoreConfigInput, ServedModelInput
+from databricks.sdk.errors import NotImplemented
+from databricks.sdk.service.serving import (
+    ChatMessage,
+    ChatMessageRole,
+    EndpointCoreConfigInput,
+    ExternalFunctionRequestHttpMethod,
+    PtEndpointCoreConfig,
+    PtServedModel,
+    ServedModelInput,
+)
 
-from local_workspace.tests.test_gateway import Upstream, create, external, upstream
-from local_workspace.tests.test_serving import CHAT, EMBEDDINGS, HELLO
+from local_workspace.tests.test_serving import CHAT, EMBEDDINGS
+from local_workspace.tests.upstreams import HELLO, Upstream, create, external, upstream
 
 __all__ = ["upstream"]  # a fixture
 WEATHER = {"type": "object", "properties": {"city": {"enum": ["Oslo"]}}, "required": ["city"]}
@@ -191,13 +199,22 @@ def test_the_sdks_own_openai_client_and_request_ids(workspace, client):
         assert (refused.status_code, field in refused.json()["message"]) == (400, True)
 
 
-def test_a_refused_request_names_its_operation(workspace, client):
-    answer = workspace.http.post("/api/2.0/serving-endpoints/pt", json={"name": "x", "config": {}})
-    assert (answer.status_code, "serving-endpoints/pt" in answer.json()["message"]) == (501, True)
-    many = [httpx.codes.BAD_REQUEST] * 3
-    bodies = [{"name": "no spaces", "config": {}}, {"name": "x", "config": {}}, {"name": "x"}]
-    found = [workspace.http.post("/api/2.0/serving-endpoints", json=body).status_code for body in bodies]
-    assert found == many
+def test_a_refused_operation_names_itself_and_the_cure(workspace, client):
+    endpoints = workspace.client.serving_endpoints
+    model = PtServedModel("system.ai.local_chat", provisioned_model_units=1)
+    with pytest.raises(NotImplemented, match="serving-endpoints/pt: provisioned throughput"):
+        endpoints.create_provisioned_throughput_endpoint("x", PtEndpointCoreConfig(served_entities=[model]))
+    with pytest.raises(NotImplemented, match="telemetry"):
+        endpoints.patch_telemetry_config("oa-chat")
+    with pytest.raises(NotImplemented, match="external-function"):
+        endpoints.http_request("c", ExternalFunctionRequestHttpMethod.GET, "/")
+    with pytest.raises(Exception, match="does not support direct Data Plane access"):
+        workspace.client.serving_endpoints_data_plane.query("oa-chat", prompt="x")
+
+
+@pytest.mark.parametrize("body", [{"name": "no spaces", "config": {}}, {"name": "x", "config": {}}, {"name": "x"}, {}])
+def test_an_endpoint_needs_a_name_and_a_model(workspace, body):
+    assert workspace.http.post("/api/2.0/serving-endpoints", json=body).status_code == 400
 
 
 def test_served_models_are_served_entities(workspace, client):
