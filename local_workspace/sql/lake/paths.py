@@ -84,7 +84,10 @@ def _path(sql: str, tokens: Sequence[Token], colon: Token) -> Path:
         if token.token_type is TokenType.DOT and last + 2 < len(tokens):
             path += f".{tokens[last + 2].text}"
             last += 2
-        elif token.token_type is TokenType.L_BRACKET and tokens[last + 3].token_type is TokenType.R_BRACKET:
+        elif [t.token_type for t in (token, *tokens[last + 3 : last + 4])] == [
+            TokenType.L_BRACKET,
+            TokenType.R_BRACKET,
+        ]:
             inside = tokens[last + 2]
             path += f"['{inside.text}']" if inside.token_type is TokenType.STRING else f"[{inside.text}]"
             last += 3
