@@ -2,10 +2,15 @@
 
 import sys
 
-from bench import application, minilake, workspace
+from bench import application, minilake, vectors, workspace
 from bench.report import table
 
-BENCHMARKS = {"workspace": workspace.run, "application": application.run, "minilake": minilake.run}
+BENCHMARKS = {
+    "workspace": workspace.run,
+    "application": application.run,
+    "minilake": minilake.run,
+    "vectors": vectors.run,
+}
 
 
 def main(names: list[str]) -> None:

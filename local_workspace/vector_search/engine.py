@@ -22,6 +22,8 @@ from local_workspace.vector_search.embedder import Embedder
 from local_workspace.vector_search.index import Index
 from local_workspace.vector_search.search import MAX_ANN, MAX_TEXT, Query, search, where
 
+INDEX_CACHE, METADATA_CACHE = 512 * 2**20, 64 * 2**20
+"""Bytes; the codes of 100,000 vectors of 384 numbers are 40 MB. Without a bound LanceDB keeps gigabytes of old ones."""
 PAGE = 1000
 """Databricks gives the rows of one query in pages of this size."""
 
@@ -67,7 +69,8 @@ class Indexes:
     """The indexes of the folder, opened once."""
 
     def __init__(self, folder: str):
-        self._database: Any = lancedb.connect(folder)
+        caches = lancedb.Session(index_cache_size_bytes=INDEX_CACHE, metadata_cache_size_bytes=METADATA_CACHE)
+        self._database: Any = lancedb.connect(folder, session=caches)
         self._open: dict[str, Index] = {}
         self._opening = threading.Lock()
         self._upkeep = ThreadPoolExecutor(1, "upkeep")
