@@ -91,6 +91,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        if any(ord(character) < 32 for character in request.url.path):
+            return BadRequest("the path has a control character").response()
         if error.status_code in (404, 405):
             operation = operations.named(request.method, request.url.path)
             return NotImplementedHere(f"local_workspace does not have the operation {operation}").response()
