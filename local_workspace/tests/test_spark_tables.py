@@ -1,6 +1,7 @@
 """Data frames that become tables over Spark Connect, with the genuine client."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from pyspark.errors import AnalysisException, PySparkException
@@ -130,6 +131,21 @@ def test_temporary_views_become_tables_and_are_described_and_dropped(workspace, 
         "data_type": "bigint",
         "comment": None,
     }
+
+
+def test_writers_do_not_lose_each_others_rows(workspace, spark):
+    spark.sql("CREATE TABLE shared (id BIGINT, writer BIGINT)")
+
+    def write(writer: int) -> None:
+        session = SparkSession.builder.remote(workspace.address["spark_remote"]).create()
+        for i in range(4):
+            session.range(i, i + 1).selectExpr("id", f"{writer} AS writer").write.insertInto("main.frames.shared")
+            session.sql(f"UPDATE main.frames.shared SET id = -1 WHERE writer = {writer}")
+        session.stop()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    assert rows(workspace, "SELECT count(*), sum(id) FROM main.frames.shared") == [["16", "-16"]]
 
 
 def test_rows_of_many_batches_arrive(workspace, spark):

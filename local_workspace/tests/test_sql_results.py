@@ -8,9 +8,9 @@ import httpx
 import pyarrow as pa
 import pytest
 from databricks.sdk.errors import BadRequest
-from databricks.sdk.service.sql import Disposition, ExecuteStatementRequestOnWaitTimeout, Format, StatementState
+from databricks.sdk.service.sql import Disposition, Format
 
-from local_workspace.tests.test_sql import SLOW, execute
+from local_workspace.tests.test_sql import execute
 
 LINKS = Disposition.EXTERNAL_LINKS
 
@@ -85,11 +85,7 @@ def test_a_link_is_good_for_its_chunk_alone_and_not_for_ever(workspace):
     assert httpx.get(url.copy_with(query=None)).status_code == 400
 
 
-def test_formats_and_waiting(workspace):
+def test_other_formats_than_json_need_links(workspace):
     for form in (Format.ARROW_STREAM, Format.CSV):
         with pytest.raises(BadRequest, match="EXTERNAL_LINKS"):
             execute(workspace, "SELECT 1", format=form)
-    given_up = linked(
-        workspace, SLOW, Format.CSV, wait_timeout="5s", on_wait_timeout=ExecuteStatementRequestOnWaitTimeout.CANCEL
-    )
-    assert (given_up.status.state, given_up.result) == (StatementState.CANCELED, None)

@@ -4,7 +4,9 @@ It runs in the lake engine's process on a thread of its own.
 """
 
 import asyncio
+import random
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -20,6 +22,7 @@ from local_workspace.sql.connect.plans import named_tables
 from local_workspace.sql.connect.service import Connect
 from local_workspace.sql.connect.tokens import Tokens
 from local_workspace.sql.lake.errors import SqlError, from_sail
+from local_workspace.sql.lake.statements import CONFLICT_SECONDS
 
 SERVICE = "/spark.connect.SparkConnectService/"
 OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)]
@@ -79,7 +82,7 @@ class Front(grpc.GenericRpcHandler):
         async with _errors_told(context, request):
             answer = await self._work(self._connect.execute, request, user)
             if answer is None:
-                async for response in self._stream("ExecutePlan", request.SerializeToString()):
+                async for response in self._run(request):
                     yield response
             else:
                 for response in answer:
@@ -90,6 +93,23 @@ class Front(grpc.GenericRpcHandler):
         async with _errors_told(context):
             async for response in self._stream("ReattachExecute", content):
                 yield response
+
+    async def _run(self, request: base_pb2.ExecutePlanRequest) -> AsyncIterator[bytes]:
+        """What Sail answers to a plan; a command that lost a race against another writer is run again."""
+        content, begun = request.SerializeToString(), False
+        deadline, pause = time.monotonic() + CONFLICT_SECONDS, 0.01
+        while True:
+            try:
+                async for response in self._stream("ExecutePlan", content):
+                    begun = True
+                    yield response
+                return
+            except grpc.aio.AioRpcError as error:
+                lost = from_sail(Exception(error.details()), []).condition == "DELTA_CONCURRENT_WRITE"
+                if begun or not lost or not request.plan.HasField("command") or time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311 (jitter)
+            pause = min(pause * 2, 1.0)
 
     async def _stream(self, name: str, content: bytes) -> AsyncIterator[bytes]:
         call = self._sail.unary_stream(SERVICE + name)(content)

@@ -43,6 +43,8 @@ def not_a_table(name: str) -> SqlError:
 
 
 CONDITIONS = [
+    # Sail lost a race for a version, or listed the log while another writer made one.
+    (r"Failed to commit transaction|expected version 0, found \d+", "DELTA_CONCURRENT_WRITE", "2D521"),
     (
         r"\[(?!INTERNAL_ERROR)(?P<condition>[A-Z][A-Z_.]+)\] (?P<text>.*?)(?: SQLSTATE: (?P<sqlstate>\w{5}))?$",
         "",
@@ -75,7 +77,11 @@ CONDITIONS = [
     (r"input schema for INSERT has|INSERT is missing value", "INSERT_COLUMN_ARITY_MISMATCH", "21S01"),
     (r"Schema mismatch|column types must match|Unsupported CAST|Cannot cast", "DATATYPE_MISMATCH", "42K09"),
     (r"rows? failed validation check", "DELTA_REPLACE_WHERE_MISMATCH", "44000"),
-    (r"[Cc]onflict|Metadata changed since last commit|concurrent", "DELTA_CONCURRENT_WRITE", "2D521"),
+    (
+        r"[Cc]onflict|Metadata changed since last commit|Failed to commit transaction|concurrent",
+        "DELTA_CONCURRENT_WRITE",
+        "2D521",
+    ),
     (
         r"Physical plan does not support logical expression (InSubquery|Exists|ScalarSubquery)",
         "DELTA_UNSUPPORTED_SUBQUERY",
