@@ -77,11 +77,7 @@ CONDITIONS = [
     (r"input schema for INSERT has|INSERT is missing value", "INSERT_COLUMN_ARITY_MISMATCH", "21S01"),
     (r"Schema mismatch|column types must match|Unsupported CAST|Cannot cast", "DATATYPE_MISMATCH", "42K09"),
     (r"rows? failed validation check", "DELTA_REPLACE_WHERE_MISMATCH", "44000"),
-    (
-        r"[Cc]onflict|Metadata changed since last commit|Failed to commit transaction|concurrent",
-        "DELTA_CONCURRENT_WRITE",
-        "2D521",
-    ),
+    (r"[Cc]onflict|Metadata changed since last commit|concurrent", "DELTA_CONCURRENT_WRITE", "2D521"),
     (
         r"Physical plan does not support logical expression (InSubquery|Exists|ScalarSubquery)",
         "DELTA_UNSUPPORTED_SUBQUERY",
