@@ -29,7 +29,8 @@ class Operation:
     def pattern(self) -> re.Pattern[str]:
         """What paths of this operation look like."""
         several = re.sub(r"(?<!/)\\{\w+\\}", "/.+", re.escape(self.path))
-        return re.compile(re.sub(r"\\{\w+\\}", "[^/]+", several))
+        rest = re.sub(r"\\{\w+:path\\}", ".+", several)
+        return re.compile(re.sub(r"\\{\w+\\}", "[^/]+", rest))
 
     @property
     def example(self) -> str:

@@ -13,10 +13,13 @@ from fastapi.routing import iter_route_contexts
 from starlette.routing import compile_path
 
 from local_workspace.config import Config
+from local_workspace.parity.clients import CLIENTS, REFUSED_ROADS
 from local_workspace.parity.operations import Operation, known
+from local_workspace.sql.support import STATEMENTS
 
 COVERAGE = Path(__file__).with_name("coverage.json")
 """Which test calls an operation with success; written by `make parity`."""
+SDK_TESTS = Path(__file__).with_name("sdk_tests.json")
 REPORT = Path(__file__).parents[1] / "PARITY.md"
 TESTS = "local_workspace/tests/"
 REAL, PARTIAL, REFUSED = "real", "partial", "refused"
@@ -132,7 +135,46 @@ def markdown(found: list[Row]) -> str:
     for name, group in services:
         if not any(row.claims for row in group):
             lines.append(f"- **{name}**: {', '.join(row.operation.name.partition('.')[2] for row in group)}")
+    lines += ["", "## Clients and other protocols", "", *_clients(), "", "## SQL statements", "", *_statements()]
+    lines += ["", "## The official SDK's own integration tests", "", *_sdk_tests()]
     return "\n".join(lines) + "\n"
+
+
+def _clients() -> Iterator[str]:
+    yield "| road | genuine client | difference | test |"
+    yield "|---|---|---|---|"
+    for client in CLIENTS:
+        yield f"| {client.road} | {client.client} | {client.difference} | {client.test} |"
+    for road, why in REFUSED_ROADS.items():
+        yield f"| {road} | refused | {why} | |"
+
+
+def _statements() -> Iterator[str]:
+    yield "The examples of `sql/support.py` are run by test_sql_support.py on both roads."
+    yield ""
+    yield "| statement | statement API | Spark Connect | difference |"
+    yield "|---|---|---|---|"
+    for statement in STATEMENTS:
+        difference = statement.difference.replace("|", "\\|")
+        yield f"| {statement.statement} | {statement.api} | {statement.connect} | {difference} |"
+
+
+def _sdk_tests() -> Iterator[str]:
+    """Results of databricks-sdk-py's tests/integration, run from a checkout by hand: they are not in its package."""
+    results: list[list[str]] = json.loads(SDK_TESTS.read_text())
+    passed = [name for name, result, _ in results if result == "passed"]
+    failed = [name for name, result, _ in results if result == "failed"]
+    left_out = [(name, reason) for name, result, reason in results if result == "not run"]
+    share = len(passed) / (len(passed) + len(failed))
+    yield f"{len(passed)} passed, {len(failed)} failed ({share:.0%} of those run), {len(left_out)} not run."
+    yield ""
+    yield "| test | result | why |"
+    yield "|---|---|---|"
+    for name, result, reason in results:
+        if result != "passed":
+            yield f"| {name} | {result} | {reason} |"
+    yield ""
+    yield f"Passed: {', '.join(passed)}."
 
 
 def _table(group: list[Row]) -> Iterator[str]:

@@ -184,3 +184,12 @@ def test_paths_into_variants_and_strings(workspace, table):
 )
 def test_what_is_not_here_is_refused_by_its_class(workspace, table, sql, condition):
     assert condition in failure(workspace, sql, **HERE)
+
+
+def test_a_table_in_the_schema_named_default_is_changed_and_deleted_from(workspace):
+    rows(workspace, "CREATE TABLE main.default.plain (id INT, n INT)")
+    rows(workspace, "INSERT INTO main.default.plain VALUES (1, 1), (2, 2)")
+    rows(workspace, "UPDATE main.default.plain SET n = 5 WHERE id = 1")
+    rows(workspace, "DELETE FROM main.default.plain WHERE id = 2")
+    assert rows(workspace, "SELECT * FROM main.default.plain") == [["1", "5"]]
+    rows(workspace, "DROP TABLE main.default.plain")

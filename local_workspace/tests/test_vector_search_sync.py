@@ -16,7 +16,7 @@ from databricks.sdk.service.vectorsearch import (
     VectorIndexType,
 )
 
-FEED = "TBLPROPERTIES (delta.enablechangedatafeed = true)"
+FEED = "TBLPROPERTIES (delta.enableChangeDataFeed = true)"
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ class Tags(BaseModel):
 
 def router(ws: LocalWorkspace) -> APIRouter:
     """The engine's calls."""
-    api = APIRouter(prefix=PREFIX)
+    api = APIRouter(prefix=PREFIX, include_in_schema=False)
     store = ws.catalog
 
     @api.post("/views")

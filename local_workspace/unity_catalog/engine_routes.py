@@ -52,7 +52,7 @@ class TableChange(BaseModel):
 
 def router(ws: LocalWorkspace) -> APIRouter:
     """What Sail and the lake engine ask of the catalog."""
-    api = APIRouter(prefix=PREFIX)
+    api = APIRouter(prefix=PREFIX, include_in_schema=False)
     store = ws.catalog
 
     def schema(record: dict[str, Any]) -> dict[str, Any]:

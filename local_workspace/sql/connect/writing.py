@@ -24,7 +24,7 @@ from local_workspace.sql.connect.sessions import ClientSession
 from local_workspace.sql.lake.context import Lake
 from local_workspace.sql.lake.errors import SqlError, from_sail, unsupported
 from local_workspace.sql.lake.maintenance import CLUSTERING
-from local_workspace.sql.lake.tables import COMMIT_RETRIES, path_of
+from local_workspace.sql.lake.tables import COMMIT_RETRIES, inert, path_of
 from local_workspace.unity_catalog.columns import type_text
 
 
@@ -110,7 +110,7 @@ class Writing:
             self._write(location, mode="overwrite", schema_mode="overwrite", partition_by=self.partition_by)
             if self.configuration:
                 alter = self.lake.tables.open(location).alter
-                alter.set_table_properties(self.configuration, raise_if_not_exists=False)
+                alter.set_table_properties(inert(self.configuration), raise_if_not_exists=False)
         self.lake.refresh(self.name, location)
 
     def append_with_new_columns(self, location: str) -> None:

@@ -23,6 +23,7 @@ from local_workspace.sql.lake.errors import SqlError, unsupported
 from local_workspace.sql.lake.maintenance import CLUSTERING
 from local_workspace.sql.lake.rewriting import parsed, quoted
 from local_workspace.sql.lake.securables import owned, tagged
+from local_workspace.sql.lake.tables import inert
 from local_workspace.sql.lake.views import rename, unset_names
 from local_workspace.sql.lake.words import Words
 
@@ -104,7 +105,7 @@ class Target:
         # The protocol's versions follow from the features.
         kept = {k: v for k, v in properties.items() if k not in ("delta.minReaderVersion", "delta.minWriterVersion")}
         if kept:
-            self._table.alter.set_table_properties(kept, raise_if_not_exists=False)
+            self._table.alter.set_table_properties(inert(kept), raise_if_not_exists=False)
 
     def _add_columns(self, columns: list[exp.ColumnDef]) -> None:
         present = {field["name"].lower() for field in self._lake.tables.fields(self._location)}

@@ -76,13 +76,21 @@ def rewritten(lake: Lake, words: Words) -> str:
 
 def refuse_defaults(lake: Lake, words: Words) -> None:
     """Refuse DEFAULT in UPDATE and MERGE of a table that has defaults: Sail takes it for NULL. Raises SqlError."""
-    if not any(token.text.upper() == "DEFAULT" and token.token_type is not TokenType.STRING for token in words.tokens):
+    neighbours = zip(words.tokens, [None, *words.tokens], [*words.tokens[1:], None], strict=False)
+    if words.peek() == "DELETE" or not any(_is_default(*three) for three in neighbours):
         return
     words.token()
     words.take("INTO")
     fields = lake.tables.fields(lake.location(words.name(3)))
     if any(_default(field) != "NULL" for field in fields):
         raise unsupported("DEFAULT in UPDATE and MERGE: write the value")
+
+
+def _is_default(token: Token, before: Token | None, after: Token | None) -> bool:
+    """Whether it is the word DEFAULT, and no part of a name such as main.default.t."""
+    if token.text.upper() != "DEFAULT" or token.token_type is TokenType.STRING:
+        return False
+    return not any(neighbour and neighbour.token_type is TokenType.DOT for neighbour in (before, after))
 
 
 def _column_list(words: Words) -> list[str]:

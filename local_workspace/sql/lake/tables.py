@@ -18,6 +18,15 @@ COMMIT_RETRIES = 1000
 MAX_HANDLES = 256
 
 
+def inert(properties: dict[str, str]) -> dict[str, str]:
+    """Properties as they go into a Delta log: the Change Data Feed's in lower case, which neither engine acts on.
+
+    Sail writes no table that has it. It is shown, and asks for what indexes do with any table: compare versions.
+    """
+    feed = "delta.enableChangeDataFeed"
+    return {feed.lower() if key.lower() == feed.lower() else key: value for key, value in properties.items()}
+
+
 def path_of(location: str) -> str:
     """The folder of a storage location."""
     return location.removeprefix("file://")
@@ -92,7 +101,7 @@ class Tables:
             mode="overwrite" if replace else "error",
             partition_by=partition_by,
             description=comment,
-            configuration=dict(properties or {}),
+            configuration=inert(properties or {}),
             raise_if_key_not_exists=False,
         )
 
