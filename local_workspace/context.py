@@ -226,6 +226,15 @@ class LocalWorkspace:
         return Door(self.config.folder() / "zerobus_port", engine, int(self.host.rsplit(":", 1)[1]))
 
     @cached_property
+    def compute(self) -> Compute:
+        """Clusters and the execution contexts on them."""
+
+        def environment(token: str) -> dict[str, str]:
+            return {"DATABRICKS_HOST": self.host, "SPARK_REMOTE": self.spark.remote.replace(self.token, token)}
+
+        return Compute(self.state, self.config.folder("contexts"), self.auth, References(self.secrets), environment)
+
+    @cached_property
     def asking(self) -> Asking:
         """Statements for the workspace's own services."""
         return Asking(self.statements, self.statement_store)
@@ -252,15 +261,6 @@ class LocalWorkspace:
         self.jobs.on_over = triggers.changed
         return triggers
 
-    @cached_property
-    def compute(self) -> Compute:
-        """Clusters and the execution contexts on them."""
-
-        def environment(token: str) -> dict[str, str]:
-            return {"DATABRICKS_HOST": self.host, "SPARK_REMOTE": self.spark.remote.replace(self.token, token)}
-
-        return Compute(self.state, self.config.folder("contexts"), self.auth, References(self.secrets), environment)
-
     def address(self) -> dict[str, str]:
         """What a client needs to connect; printed when the workspace is ready."""
         return {"host": self.host, "token": self.token, "spark_remote": self.spark.remote, "zerobus": self.zerobus.url}
@@ -280,11 +280,11 @@ class LocalWorkspace:
 
     async def stop(self) -> None:
         """Stop every child process and close the state."""
-        await self.compute.stop()
         await self.triggers.stop()
         await self.jobs.stop()
         await self.alerts.stop()
         await self.dashboards.alarm.stop()
+        await self.compute.stop()
         await self.apps.stop()
         await self.zerobus.stop()
         await self.spark.stop()

@@ -20,13 +20,13 @@ from local_workspace.faults import routes as faults
 from local_workspace.faults.middleware import InjectFaults
 from local_workspace.files import routes as files
 from local_workspace.identity import routes as identity
+from local_workspace.jobs import routes as jobs
 from local_workspace.mlflow import routes as mlflow
 from local_workspace.models import routes as models
 from local_workspace.pages import routes as pages
 from local_workspace.parity.record import CALLS, RecordCalls
 from local_workspace.permissions import routes as permissions
 from local_workspace.prompts import routes as prompts
-from local_workspace.jobs import routes as jobs
 from local_workspace.queries import routes as queries
 from local_workspace.secrets import routes as secrets
 from local_workspace.serving import routes as serving
