@@ -39,7 +39,7 @@ class Settings:
     token: str | None = field(default=None, repr=False)
     client_id: str | None = None
     client_secret: str | None = field(default=None, repr=False)
-    spark_remote: str | None = None  # Spark Connect address; None inside a cluster
+    spark_remote: str | None = field(default=None, repr=False)  # address of Spark Connect, may hold a token; None inside a cluster
     zerobus_endpoint: str | None = None  # base URL of the OTLP ingest; None: no telemetry export
     app_port: int = 8000
     in_app: bool = False  # this process is a Databricks App
