@@ -30,7 +30,7 @@ demo: $(VENV)/.app  ## decide card transactions end to end; TRANSACTIONS=my.csv 
 
 test: $(VENV)/.dev  ## lint and every test, notebooks included
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 notebooks: $(VENV)/.dev  ## run every notebook top to bottom against a local workspace
 	@$(BIN)/python -m pytest nbs_tests/test_notebooks.py
@@ -41,18 +41,18 @@ export: $(VENV)/.dev  ## write lib from the notebooks
 
 lint: $(VENV)/.dev  ## ruff and the type checker
 	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check app bench local_workspace nbs_tests
+	@$(BIN)/ruff format --check app bench conftest.py local_workspace nbs_tests
 	@$(BIN)/mypy
 
 format: $(VENV)/.dev  ## let ruff write what it can
-	@$(BIN)/ruff check --fix app bench local_workspace nbs_tests
-	@$(BIN)/ruff format app bench local_workspace nbs_tests
+	@$(BIN)/ruff check --fix app bench conftest.py local_workspace nbs_tests
+	@$(BIN)/ruff format app bench conftest.py local_workspace nbs_tests
 
 bench: $(VENV)/.dev  ## the figures of README's table
 	@$(BIN)/python -m bench
 
 parity: $(VENV)/.dev  ## run the local workspace's tests and write its parity report from what they called
-	@RECORD_PARITY=1 $(BIN)/python -m pytest local_workspace/tests
+	@RECORD_PARITY=1 $(BIN)/python -m pytest -n 2 --dist loadfile local_workspace/tests
 
 constraints: $(BIN)/uv  ## pin every dependency anew
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --all-extras pyproject.toml local_workspace/pyproject.toml constraints.in --output-file constraints.txt

@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,8 @@ _read = 0
 def pytest_runtest_logfinish(nodeid: str) -> None:
     """Give the calls since the last test to this one."""
     global _read
-    ran.add(nodeid)
+    test = nodeid.partition("[")[0]
+    ran.add(test)
     if not LOG.exists():
         return
     with LOG.open("rb") as log:
@@ -32,7 +34,33 @@ def pytest_runtest_logfinish(nodeid: str) -> None:
         method, _, rest = line.partition(" ")
         path, _, status = rest.rpartition(" ")
         if status.isdigit() and int(status) < 400:
-            called[method, path].add(nodeid.partition("[")[0])
+            called[method, path].add(test)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what a worker of pytest-xdist has seen."""
+    seen = getattr(node, "workeroutput", {})
+    ran.update(seen.get("ran", ()))
+    for method, path, tests in seen.get("called", ()):
+        called[method, path].update(tests)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hold the parity report against what was called; write it anew instead when `make parity` asks for that."""
+    if hasattr(session.config, "workeroutput"):
+        seen = [[method, path, sorted(tests)] for (method, path), tests in called.items()]
+        session.config.workeroutput |= {"ran": sorted(ran), "called": seen}
+        return
+    if os.environ.get("RECORD_PARITY"):
+        operations.write()
+        first = {key: min(tests) for key, tests in sorted(covered().items())}
+        report.COVERAGE.write_text(json.dumps(first, indent=0) + "\n")
+        report.REPORT.write_text(report.markdown(report.current()))
+    elif idle := idle_claims():
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        reporter.write_line(f"PARITY.md names tests that did not call their operation: {', '.join(idle)}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def covered() -> dict[str, set[str]]:
@@ -47,15 +75,10 @@ def covered() -> dict[str, set[str]]:
     return found
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The parity tests go last: they look at what the others did."""
-    items.sort(key=lambda item: "test_parity.py" in item.nodeid)
-
-
-def pytest_sessionfinish() -> None:
-    """Write the coverage file when `make parity` asks for it."""
-    if os.environ.get("RECORD_PARITY"):
-        operations.write()
-        first = {key: min(tests) for key, tests in sorted(covered().items())}
-        report.COVERAGE.write_text(json.dumps(first, indent=0) + "\n")
-        report.REPORT.write_text(report.markdown(report.current()))
+def idle_claims() -> list[str]:
+    """Operations whose named test has run, and which nobody has called with success."""
+    named = [row for row in report.current() if row.test in ran]
+    if not named:
+        return []
+    called_with_success = covered()
+    return [row.operation.name for row in named if row.operation.key not in called_with_success]

@@ -23,7 +23,7 @@ from local_workspace.parity.record import CALLS
 from local_workspace.tests import calls
 
 pytest_runtest_logfinish = calls.pytest_runtest_logfinish
-pytest_collection_modifyitems = calls.pytest_collection_modifyitems
+pytest_testnodedown = calls.pytest_testnodedown
 pytest_sessionfinish = calls.pytest_sessionfinish
 
 WEIGHTS = Path(__file__).parents[2] / ".local_workspace" / "weights"
