@@ -92,15 +92,21 @@ class Engine:
             await self._client.aclose()
             self._client = None
         if self.running and self._process:
-            self._process.terminate()
+            self._signal(signal.SIGTERM)
             try:
                 await asyncio.wait_for(self._process.wait(), grace)
             except TimeoutError:
-                self._process.kill()
+                self._signal(signal.SIGKILL)
                 await self._process.wait()
         self._end_session()
         if self._copier:
             await self._copier
+
+    def _signal(self, number: signal.Signals) -> None:
+        # Process.kill would ask first whether the child has ended, and take its end from asyncio, which waits for it.
+        if self._process:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, number)
 
     def _end_session(self) -> None:
         if self._own_session and self._process:
@@ -133,7 +139,7 @@ class Engine:
             self.facts = await asyncio.wait_for(self._announcement(output), self._start_timeout)
         except (TimeoutError, ValueError) as error:
             if self._process.returncode is None:
-                self._process.kill()
+                self._signal(signal.SIGKILL)
             await self._process.wait()
             tail = self.log.read_bytes()[-800:].decode(errors="replace").strip()
             raise Unavailable(f"the {self.name} engine did not start: {tail or type(error).__name__}") from error

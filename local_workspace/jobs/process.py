@@ -43,10 +43,10 @@ async def run(folder: Path, place: Path, env: dict[str, str], started: Callable[
     command = (sys.executable, "-P", "-m", "local_workspace.runtime.task", str(folder))
     with (folder / "log.txt").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), *command),
+            *(sys.executable, "-I", "-S", launch.__file__, *command),
             cwd=place,
             env=env,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE,
             stdout=log,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,

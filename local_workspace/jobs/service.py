@@ -267,8 +267,15 @@ class Jobs:
                 yield from self.store.tasks(run.run_id, task.run_id)
 
     def _interrupted(self, run: Run, task: Run) -> None:
-        """A task that was running when the workspace ended has failed; it is tried again if it has retries left."""
+        """A task that was running when the workspace ended has failed; it is tried again if it has retries left.
+
+        A condition is compared again.
+        """
         if task.life not in ("PENDING", "RUNNING", "TERMINATING"):
+            return
+        if task.settings.get("condition_task"):  # a comparison leaves nothing half done
+            task.life, task.running_since = "BLOCKED", 0
+            self.store.save(task)
             return
         task.life, task.result, task.end = "INTERNAL_ERROR", "FAILED", now()
         task.code, task.message = "INTERNAL_ERROR", RESTARTED

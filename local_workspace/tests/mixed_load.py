@@ -6,7 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,10 @@ class MixedLoad:
     def connect(self, running: Running) -> None:
         """Send to this process from now on."""
         self.host, self.token = running.host, running.token
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
 
     def call(self, method: str, path: str, seconds: float = 30, **options: Any) -> Any:
         """One attempt. Raises httpx.HTTPError."""
@@ -243,8 +247,7 @@ def kill_at_random(root: Path, kills: int, seed: int) -> Outcome:
     Raises TimeoutError when not every kind of write works before the first kill and again after the last but one;
     the last ends the workspace, and what the next one finds is checked.
     """
-    load = MixedLoad(seed)
-    with ExitStack() as stack:
+    with closing(MixedLoad(seed)) as load, ExitStack() as stack:
         parent = _start(root, load, stack)
         load.set_up()
         recovered = []

@@ -260,8 +260,7 @@ def test_a_killed_workspace_leaves_no_process_and_brings_its_apps_back(tmp_path)
         before = httpx.get(app.url).json()
         first.process.kill()
         first.process.wait()
-    eventually(lambda: not psutil.pid_exists(before["pid"]))
-    assert psutil.pid_exists(before["worker"])
+    eventually(lambda: not psutil.pid_exists(before["pid"]) and not psutil.pid_exists(before["worker"]), 5)
 
     innocent = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True)
     with sqlite3.connect(tmp_path / "state.db") as state:
@@ -273,7 +272,6 @@ def test_a_killed_workspace_leaves_no_process_and_brings_its_apps_back(tmp_path)
             eventually(lambda: httpx.get(app.url).status_code == 200)
             after = httpx.get(app.url).json()
             assert after["pid"] != before["pid"]
-            assert not psutil.pid_exists(before["worker"])
             assert innocent.poll() is None
             status = second.client.apps.get("phoenix")
             assert (status.url, status.app_status.state) == (app.url, ApplicationState.RUNNING)
