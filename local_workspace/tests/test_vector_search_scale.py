@@ -105,7 +105,7 @@ def test_more_than_a_thousand_rows_come_in_pages(workspace, loaded, vectors):
             indexes.query_next_page(NAME, page_token=wrong)
 
 
-def test_codes_that_do_not_fit_the_vectors_are_not_used(tmp_path):
+async def test_codes_that_do_not_fit_the_vectors_are_not_used(tmp_path):
     rng = np.random.default_rng(2)
     count = LEAST_INDEXED + 100
     vectors = rng.normal(size=(count, DIMENSION)).astype(np.float32)
@@ -118,5 +118,5 @@ def test_codes_that_do_not_fit_the_vectors_are_not_used(tmp_path):
         while not [made for made in index.table.list_indices() if made.index_type == "IvfFlat"]:
             assert time.monotonic() < until
             time.sleep(0.1)
-        found = search(index, Query(["id"], 5, vector=vectors[7].tolist()))
+        found = await search(index, Query(["id"], 5, vector=vectors[7].tolist()))
         assert {row[0] for row in found} == true_nearest(vectors, vectors[7], np.ones(count, bool), 5)

@@ -3,15 +3,16 @@
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 METADATA_KEY = b"vector_index"
+GREATEST_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 def _boolean(value: Any) -> bool:
@@ -36,7 +37,7 @@ def _number(value: Any) -> float:
 
 def _float32(value: Any) -> float:
     number = _number(value)
-    if abs(number) > 3.4028235e38:
+    if abs(number) > GREATEST_FLOAT32:
         raise ValueError("a 32-bit float is needed")
     return number
 
@@ -129,7 +130,7 @@ class Columns:
     dimension: int
     type_names: dict[str, str]
 
-    @property
+    @cached_property
     def types(self) -> dict[str, ColumnType]:
         """The type of every column but the vector."""
         return {name: column_type(text) for name, text in self.type_names.items() if name != self.vector}
@@ -147,7 +148,7 @@ class Columns:
             else pa.field(name, column_type(text).arrow, nullable=name != self.primary_key)
             for name, text in self.type_names.items()
         ]
-        return pa.schema(fields, metadata={METADATA_KEY: json.dumps(self.__dict__).encode()})
+        return pa.schema(fields, metadata={METADATA_KEY: json.dumps(asdict(self)).encode()})
 
     @classmethod
     def read(cls, schema: pa.Schema) -> "Columns":
@@ -161,13 +162,12 @@ class Columns:
         if len(value) != self.dimension:
             raise ValueError(f"{self.vector}: the vector has {len(value)} dimensions, the index has {self.dimension}")
         try:
-            with np.errstate(over="ignore"):
-                vector = np.array(value, np.float64).astype(np.float32)
+            vector = np.array(value, np.float64)
         except OverflowError as error:
             raise ValueError(f"{self.vector}: 32-bit floats are needed") from error
-        if not np.isfinite(vector).all():
+        if not np.abs(vector).max() <= GREATEST_FLOAT32:  # NaN is not either
             raise ValueError(f"{self.vector}: finite 32-bit floats are needed")
-        return vector
+        return vector.astype(np.float32)
 
     def table(self, rows: list[dict[str, Any]]) -> pa.Table:
         """Rows as they are stored; the values are those that `row` gave."""

@@ -1,31 +1,27 @@
 """The `vectors` engine: vector indexes in a LanceDB folder. `python -m … FOLDER`."""
 
-import json
 import os
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Any
 
 import lancedb
-import orjson
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
 
 from local_workspace.child import serve
 from local_workspace.errors import BadRequest, NotFound, install
-from local_workspace.vector_search import paging, sync_routes
+from local_workspace.vector_search import queries, sync_routes
 from local_workspace.vector_search.columns import Columns, column_type
 from local_workspace.vector_search.embedder import Embedder
 from local_workspace.vector_search.index import Index
-from local_workspace.vector_search.search import MAX_ANN, MAX_TEXT, Query, search, where
+from local_workspace.vector_search.inputs import parsed
+from local_workspace.vector_search.search import MAX_ANN
 
 INDEX_CACHE, METADATA_CACHE = 512 * 2**20, 64 * 2**20
 """Bytes; the codes of 100,000 vectors of 384 numbers are 40 MB. Without a bound LanceDB keeps gigabytes of old ones."""
-PAGE = 1000
-"""Databricks gives the rows of one query in pages of this size."""
 
 
 class NewIndex(BaseModel):
@@ -35,25 +31,6 @@ class NewIndex(BaseModel):
     vector: str
     dimension: int
     type_names: dict[str, str]
-
-
-class QueryBody(BaseModel):
-    """A query as it came, with the endpoint that embeds its text if it has no vector, and the page that is wanted."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    columns: list[StrictStr] = Field(min_length=1)
-    num_results: StrictInt = Field(10, ge=1, le=MAX_ANN)
-    query_type: Literal["ANN", "HYBRID", "FULL_TEXT"] = "ANN"
-    query_vector: list[Any] | None = None
-    query_text: StrictStr | None = None
-    query_columns: list[StrictStr] | None = None
-    filters_json: StrictStr | None = None
-    filter_string: StrictStr | None = None
-    score_threshold: StrictFloat | StrictInt = 0.0
-    debug_level: StrictInt = 0
-    embedder: str | None = None
-    offset: StrictInt = Field(0, ge=0)
 
 
 class ScanBody(BaseModel):
@@ -105,17 +82,6 @@ class Indexes:
             self._database.drop_table(name, ignore_missing=True)
 
 
-def parsed(text: str | bytes, field: str) -> Any:
-    """JSON within JSON. Raises BadRequest."""
-    try:
-        try:
-            return orjson.loads(text)
-        except orjson.JSONDecodeError:
-            return json.loads(text)  # it takes NaN too, so that a message can name the row
-    except (ValueError, RecursionError) as error:
-        raise BadRequest(f"{field} is not JSON: {error}") from error
-
-
 def create_app(indexes: Indexes, embedder: Embedder) -> FastAPI:
     """The engine's API."""
     app = FastAPI(openapi_url=None)
@@ -165,52 +131,18 @@ def create_app(indexes: Indexes, embedder: Embedder) -> FastAPI:
         return {"status": "SUCCESS", "result": {"success_row_count": deleted, "failed_primary_keys": []}}
 
     @app.post("/indexes/{name}/query")
-    def query(name: str, body: QueryBody) -> dict:
-        begin = time.perf_counter()
-        index = indexes.get(name)
-        if unknown := [column for column in body.columns if column not in index.columns.type_names]:
-            known = ", ".join(index.columns.type_names)
-            raise BadRequest(f"columns: the index has no {', '.join(map(repr, unknown))}; it has {known}")
-        if body.query_type != "ANN" and body.num_results > MAX_TEXT:
-            raise BadRequest(f"num_results: query_type {body.query_type} gives at most {MAX_TEXT}")
-        filters = parsed(body.filters_json, "filters_json") if body.filters_json else None
-        condition = where(index, filters, body.filter_string)
-        vector = body.query_vector
-        if vector is None and body.query_text and body.embedder and body.query_type != "FULL_TEXT":
-            vector = embedder.embed(body.embedder, [body.query_text])[0]
-        rows = search(
-            index,
-            Query(
-                columns=body.columns,
-                limit=body.num_results,
-                query_type=body.query_type,
-                vector=vector,
-                text=body.query_text,
-                text_columns=body.query_columns,
-                where=condition,
-                score_threshold=body.score_threshold,
-            ),
-        )
-        page = rows[body.offset :][:PAGE]
-        names = [*body.columns, "score"]
-        answer: dict[str, Any] = {
-            "manifest": {"column_count": len(names), "columns": [{"name": name} for name in names]},
-            "result": {"row_count": len(page), "data_array": page},
-        }
-        if len(rows) > body.offset + PAGE:
-            asked = body.model_dump(exclude_defaults=True) | {"query_vector": vector}
-            answer["next_page_token"] = paging.token(asked, body.offset + PAGE)
-        if body.debug_level > 0:
-            answer["debug_info"] = {"response_time": round((time.perf_counter() - begin) * 1000, 3)}
-        return answer
+    async def query(
+        name: str, request: Request, storage_optimized: bool = False, embedding_endpoint: str | None = None
+    ) -> Response:
+        return await _answer(name, queries.read(await request.body(), storage_optimized, embedding_endpoint))
 
     @app.post("/indexes/{name}/query-next-page")
-    def next_page(name: str, body: dict[str, Any]) -> dict:
-        try:
-            asked = QueryBody(**paging.query(body.get("page_token")))
-        except ValidationError as error:
-            raise BadRequest("page_token is none that query or query-next-page gave") from error
-        return query(name, asked)
+    async def next_page(name: str, request: Request) -> Response:
+        return await _answer(name, queries.read_next(await request.body()))
+
+    async def _answer(name: str, asked: queries.Asked) -> Response:
+        index = await run_in_threadpool(indexes.get, name)
+        return Response(await queries.answer(index, embedder, asked), media_type="application/json")
 
     @app.post("/indexes/{name}/scan")
     def scan(name: str, body: ScanBody) -> dict:

@@ -147,13 +147,13 @@ def router(ws: LocalWorkspace) -> APIRouter:
 
     @differs("reranker, facets and sort_columns are refused by name.")
     async def query(name: str, request: Request, endpoint: str | None = None) -> Response:
-        return _raw(await vectors.query(vectors.index(name, endpoint), await read_object(request)))
+        return _raw(await vectors.query(vectors.index(name, endpoint), await read(request)))
 
     async def next_page(name: str, request: Request, endpoint: str | None = None) -> Response:
-        return _raw(await vectors.next_page(vectors.index(name, endpoint), await read_object(request)))
+        return _raw(await vectors.next_page(vectors.index(name, endpoint), await read(request)))
 
     async def scan(name: str, request: Request, endpoint: str | None = None) -> Response:
-        return _raw(await vectors.scan(vectors.index(name, endpoint), await read_object(request)))
+        return _raw(await vectors.scan(vectors.index(name, endpoint), await read(request)))
 
     async def sync(name: str, endpoint: str | None = None) -> dict:
         await vectors.sync(vectors.index(name, endpoint))

@@ -10,7 +10,7 @@ from lancedb.query import FullTextOperator, MultiMatchQuery
 
 from local_workspace.errors import BadRequest
 from local_workspace.vector_search import filters
-from local_workspace.vector_search.index import EVERY_PARTITION, Index, plain
+from local_workspace.vector_search.index import Index, plain
 
 RRF_K = 60
 MAX_ANN, MAX_TEXT = 10_000, 200
@@ -37,20 +37,18 @@ def where(index: Index, filters_json: Any, filter_string: str | None) -> str:
     return filters.from_dict(filters_json, index.columns) if filters_json else ""
 
 
-def search(index: Index, query: Query) -> list[list[Any]]:
+async def search(index: Index, query: Query) -> list[list[Any]]:
     """Rows of the asked columns with their score last, best first. Raises BadRequest."""
     if query.query_type == "FULL_TEXT":
-        found = _filtered(index.table.search(_text(index, query), query_type="fts"), query, "_score")
+        found = await _filtered(index.reads.query().nearest_to_text(_text(index, query)), query, "_score")
         scores = found["_score"].to_pylist()
     elif query.query_type == "HYBRID":
-        vector, text = _vector(index, query), _text(index, query)
-        hybrid: Any = index.table.search(query_type="hybrid", vector_column_name=index.columns.vector)
-        near = hybrid.vector(vector).text(text).distance_type("l2").nprobes(EVERY_PARTITION).refine_factor(4)
-        found = _filtered(near, query)
+        near = index.nearest(_vector(index, query), query.limit)
+        found = await _filtered(near.nearest_to_text(_text(index, query)), query)
         # Reciprocal rank fusion, scaled so that first in both lists is 1.
         scores = [score * (RRF_K + 1) / 2 for score in found["_relevance_score"].to_pylist()]
     else:
-        found = _filtered(index.nearest(_vector(index, query), query.limit), query, "_distance")
+        found = await _filtered(index.nearest(_vector(index, query), query.limit), query, "_distance")
         # LanceDB's l2 is the squared distance; Databricks documents the score as 1 / (1 + distance²).
         scores = [1 / (1 + distance) for distance in found["_distance"].to_pylist()]
     rows: list[Mapping[str, Any]] = found.select(query.columns).to_pylist()
@@ -81,15 +79,15 @@ def _text(index: Index, query: Query) -> MultiMatchQuery:
     return MultiMatchQuery(query.text, query.text_columns or texts, boosts=None, operator=FullTextOperator.OR)
 
 
-def _filtered(builder: Any, query: Query, score: str | None = None) -> pa.Table:
+async def _filtered(builder: Any, query: Query, score: str | None = None) -> pa.Table:
     # Without a score's name all columns are read: LanceDB fuses two lists by what both of them have.
     limited = builder.limit(query.limit)
     if score:
         limited = limited.select([*dict.fromkeys(query.columns), score])
     if not query.where:
-        return limited.to_arrow()
+        return await limited.to_arrow()
     try:
-        return limited.where(query.where, prefilter=True).to_arrow()
-    except ValueError as error:
+        return await limited.where(query.where).to_arrow()
+    except (ValueError, RuntimeError) as error:
         # The names and the syntax were checked: what is left are types that cannot be compared.
         raise BadRequest(f"the filter does not fit the columns: {str(error).partition(', /')[0]}") from error

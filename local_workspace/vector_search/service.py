@@ -5,6 +5,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urlencode
 
 from local_workspace.engine import Engine
 from local_workspace.errors import AlreadyExists, ApiError, BadRequest, NotFound, NotImplementedHere
@@ -15,7 +16,7 @@ from local_workspace.vector_search.pipelines import Pipelines, status
 from local_workspace.vector_search.store import VectorStore
 from local_workspace.vector_search.syncs import Syncs
 
-REFUSED = ("reranker", "columns_to_rerank", "facets", "sort_columns", "query_experiment_config")
+JSON = {"content-type": "application/json"}
 SHORT_SYNC_SECONDS = 2.0
 """So long an answer waits for a sync that is nearly done: the client library would look again in half a minute."""
 
@@ -160,47 +161,33 @@ class VectorSearch:
         """Hand a request for `upsert` or `delete` on as it comes; the engine reads and checks it. Raises ApiError."""
         if self._syncs.get(index["name"]):
             raise BadRequest(f"Index {index['name']!r} is a delta-sync index: write to its source table instead")
-        headers = {"content-type": "application/json"}
-        path = f"/indexes/{index['id']}/{operation}"
-        return (await self._engine.call("POST", path, content=content, headers=headers)).content
+        return await self._post(index, operation, content)
 
-    async def query(self, index: dict[str, Any], body: dict[str, Any]) -> bytes:
-        """The rows nearest to a vector or text. Raises ApiError."""
-        for option in REFUSED:
-            if body.get(option):
-                raise NotImplementedHere(f"{option} is not available in the local workspace")
-        storage_optimized = self.store.endpoint(index["endpoint"])["endpoint_type"] == "STORAGE_OPTIMIZED"
-        if body.get("filter_string") and not storage_optimized:
-            raise BadRequest('filter_string is for STORAGE_OPTIMIZED endpoints; use filters_json, {"price <": 200}')
-        if body.get("filters_json") and storage_optimized:
-            raise BadRequest("filters_json is for STANDARD endpoints; use filter_string, price < 200")
-        kind = str(body.get("query_type") or "ANN").upper()
-        text, vector = body.get("query_text"), body.get("query_vector")
-        if kind == "ANN" and text is not None and vector is not None:
-            raise BadRequest("query_type ANN takes query_vector or query_text, not both")
-        request = {name: value for name, value in body.items() if value is not None and name != "offset"}
-        request |= {"query_type": kind, "embedder": self._embedder(index["spec"])}
-        if text is not None and vector is None and kind != "FULL_TEXT" and not request["embedder"]:
-            raise BadRequest(
-                f"query_text needs an embedding model, and index {index['name']!r} was created without "
-                "embedding_source_columns: send query_vector"
-            )
-        return await self._read(index, "query", request)
+    async def query(self, index: dict[str, Any], content: bytes) -> bytes:
+        """The rows nearest to a vector or text; the engine reads and checks the request. Raises ApiError."""
+        facts = {"storage_optimized": str(index["endpoint_type"] == "STORAGE_OPTIMIZED")}
+        if embedder := self._embedder(index["spec"]):
+            facts["embedding_endpoint"] = embedder
+        return await self._read(index, f"query?{urlencode(facts)}", content)
 
-    async def next_page(self, index: dict[str, Any], body: dict[str, Any]) -> bytes:
+    async def next_page(self, index: dict[str, Any], content: bytes) -> bytes:
         """More rows of a query. Raises ApiError."""
-        return await self._read(index, "query-next-page", body)
+        return await self._read(index, "query-next-page", content)
 
-    async def scan(self, index: dict[str, Any], body: dict[str, Any]) -> bytes:
+    async def scan(self, index: dict[str, Any], content: bytes) -> bytes:
         """Rows in the order of their primary keys. Raises ApiError."""
-        return await self._read(index, "scan", body)
+        return await self._read(index, "scan", content)
 
-    async def _read(self, index: dict[str, Any], operation: str, body: dict[str, Any]) -> bytes:
+    async def _read(self, index: dict[str, Any], operation: str, content: bytes) -> bytes:
         if (sync := self._syncs.get(index["name"])) and sync.version is None:
             shown = status(sync, 0)
             message = f"Index {index['name']!r} is not ready: {shown['detailed_state']}. {shown['message']}"
             raise BadRequest(message, error_code="INVALID_STATE")
-        return (await self._engine.call("POST", f"/indexes/{index['id']}/{operation}", json=body)).content
+        return await self._post(index, operation, content)
+
+    async def _post(self, index: dict[str, Any], operation: str, content: bytes | AsyncIterator[bytes]) -> bytes:
+        path = f"/indexes/{index['id']}/{operation}"
+        return (await self._engine.call("POST", path, content=content, headers=JSON)).content
 
     @staticmethod
     def _embedder(spec: dict[str, Any]) -> str | None:

@@ -19,6 +19,9 @@ CREATE TABLE IF NOT EXISTS vector_indexes (
 CREATE TABLE IF NOT EXISTS vector_endpoint_settings (
     name TEXT PRIMARY KEY REFERENCES vector_endpoints (name) ON DELETE CASCADE, settings TEXT NOT NULL);
 """
+INDEX_BY_NAME = """
+SELECT i.*, e.endpoint_type FROM vector_indexes i JOIN vector_endpoints e ON e.name = i.endpoint WHERE i.name = ?
+"""
 
 
 class VectorStore:
@@ -76,8 +79,8 @@ class VectorStore:
             raise AlreadyExists(f"Vector index {name!r} already exists")
 
     def index(self, name: str, endpoint: str | None = None) -> dict[str, Any]:
-        """An index, of the given endpoint if one is given. Raises NotFound."""
-        found = self._state.row("SELECT * FROM vector_indexes WHERE name = ?", [name.lower()])
+        """An index and its endpoint's type, of the given endpoint if one is given. Raises NotFound."""
+        found = self._state.row(INDEX_BY_NAME, [name.lower()])
         if found is None or endpoint not in (None, found["endpoint"]):
             where = f" on endpoint {endpoint!r}" if endpoint else ""
             raise NotFound(f"Vector index {name!r} not found{where}")
