@@ -96,6 +96,8 @@ def install(app: FastAPI) -> None:
         if error.status_code in (404, 405):
             operation = operations.named(request.method, request.url.path)
             return NotImplementedHere(f"local_workspace does not have the operation {operation}").response()
+        if error.status_code == BadRequest.status:
+            return BadRequest(str(error.detail)).response()
         answer = ApiError(str(error.detail))
         answer.status = error.status_code
         return answer.response()

@@ -12,6 +12,7 @@ from local_workspace import errors
 from local_workspace.alerts import routes as alerts
 from local_workspace.apps import routes as apps
 from local_workspace.auth import RequireToken
+from local_workspace.bodies import WellFormed
 from local_workspace.compute import routes as compute
 from local_workspace.context import LocalWorkspace
 from local_workspace.dashboards import routes as dashboards
@@ -76,6 +77,7 @@ def create_app(ws: LocalWorkspace) -> FastAPI:
     middleware = [
         Middleware(InjectFaults, faults=ws.faults, connections=ws.connections),
         Middleware(RequireToken, auth=ws.auth),
+        Middleware(WellFormed),
     ]
     if log := os.environ.get(CALLS):
         middleware.insert(0, Middleware(RecordCalls, log=Path(log)))

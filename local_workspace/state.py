@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from local_workspace.errors import BadRequest
+
 
 class State:
     """One SQLite connection shared by the services, each of which owns its tables."""
@@ -27,18 +29,26 @@ class State:
             self._connection.executescript(ddl)
 
     def execute(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> int:
-        """Run one statement with bound values and return the number of rows it changed."""
+        """Run one statement with bound values; the number of rows it changed. Raises BadRequest as `rows` does."""
         with self._lock:
-            return self._connection.execute(sql, values).rowcount
+            return self._run(sql, values).rowcount
 
     def rows(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[dict[str, Any]]:
-        """All rows of a query."""
+        """All rows of a query. Raises BadRequest for a value that SQLite has no place for: it came in a request."""
         with self._lock:
-            return [dict(row) for row in self._connection.execute(sql, values)]
+            return [dict(row) for row in self._run(sql, values)]
 
     def row(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> dict[str, Any] | None:
         """The first row of a query, or None."""
         return next(iter(self.rows(sql, values)), None)
+
+    def _run(self, sql: str, values: Sequence[Any] | dict[str, Any]) -> sqlite3.Cursor:
+        try:
+            return self._connection.execute(sql, values)
+        except OverflowError:
+            raise BadRequest("a number of the request does not fit into 64 bits") from None
+        except UnicodeEncodeError as error:
+            raise BadRequest(f"a text of the request is no Unicode: {error}") from None
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -51,7 +51,7 @@ def router(ws: LocalWorkspace) -> APIRouter:
 
     @api.post(f"{MANAGEMENT}/on-behalf-of/tokens")
     def create_for(body: dict[str, Any], request: Request) -> dict[str, Any]:
-        known = {resource["applicationId"] for resource in ws.directory.all("ServicePrincipals")}
+        known = [resource["applicationId"] for resource in ws.directory.all("ServicePrincipals")]
         if body.get("application_id") not in known:
             raise BadRequest("application_id must be the one of a service principal of this workspace")
         token, row = create(body["application_id"], request.state.principal.name, body)

@@ -16,6 +16,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from uvicorn.middleware.wsgi import WSGIMiddleware
 
 from local_workspace import child
+from local_workspace.mlflow import strict
 from local_workspace.mlflow.artifacts import LOCATION
 
 
@@ -49,6 +50,7 @@ def main() -> None:
     # Where Databricks keeps the artifacts of logged models and traces below those of their experiment.
     SqlAlchemyStore.MODELS_FOLDER_NAME = "logged_models"
     SqlAlchemyStore.TRACE_FOLDER_NAME = ""
+    strict.install()
     handlers.initialize_backend_stores(f"sqlite:///{database}", None, LOCATION)
     child.serve(WSGIMiddleware(app, workers=8))
 

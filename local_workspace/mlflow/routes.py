@@ -68,9 +68,9 @@ def router(ws: LocalWorkspace) -> APIRouter:
         for field, value in request.path_params.items():
             if field.endswith("_id"):
                 checked_id(field, value)
-        if request.method in ("POST", "PATCH") and "model_id" in request.path_params:
+        if request.method in ("POST", "PATCH"):
             # The SDK leaves out of the body what the path says; MLflow's server asks for it there.
-            named = {"model_id": request.path_params["model_id"]}
+            named = {"model_id": model_id} if (model_id := request.path_params.get("model_id")) else {}
             content = json.dumps(await bodies.read_object(request) | named).encode()
         else:
             content = await bodies.read(request)

@@ -1,7 +1,6 @@
 """The Workspace API: notebooks, files and directories. DBC and R Markdown are refused, HTML is for export only."""
 
 import base64
-import binascii
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -9,6 +8,7 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
+from local_workspace.bodies import read_object
 from local_workspace.context import LocalWorkspace
 from local_workspace.errors import BadRequest, NotImplementedHere
 from local_workspace.parity import differs
@@ -111,15 +111,11 @@ async def _import_fields(request: Request) -> dict[str, Any]:
         fields["content"] = await content.read() if isinstance(content, UploadFile) else content.encode()
         await form.close()
         return fields
+    fields = await read_object(request, MAX_BODY)
     try:
-        fields = await request.json()
-        if not isinstance(fields, dict):
-            raise BadRequest("the body must be a JSON object")
         return fields | {"content": base64.b64decode(fields.get("content") or "", validate=True)}
-    except (binascii.Error, TypeError):
+    except (ValueError, TypeError):
         raise BadRequest("content must be base64") from None
-    except ValueError:
-        raise BadRequest("the body must be a JSON object or a multipart form") from None
 
 
 def _exported(row: dict[str, Any], content: bytes, wanted: str) -> tuple[bytes, str]:
