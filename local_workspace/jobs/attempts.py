@@ -118,6 +118,8 @@ class Attempts:
             item["job_cluster_key"]: item.get("new_cluster") or {} for item in settings.get("job_clusters") or []
         }
         cluster = task.get("new_cluster") or clusters.get(task.get("job_cluster_key") or "") or {}
+        if existing := task.get("existing_cluster_id"):
+            cluster = self._ws.compute.clusters.get(existing)["spec"]
         environments = {item["environment_key"]: item.get("spec") or {} for item in settings.get("environments") or []}
         needed, shared = self._sources.environment(environments.get(task.get("environment_key") or "", {}))
         extra = {"environment": needed, "environment_folder": shared, "context": context}

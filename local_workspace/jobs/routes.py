@@ -13,11 +13,13 @@ from local_workspace.jobs.requests import integer, limit, page_offset, single_ta
 from local_workspace.jobs.settings import check
 from local_workspace.jobs.store import Job
 from local_workspace.parity import differs
+from local_workspace.permissions.objects import Owned
+from local_workspace.permissions.store import Permissions, grants
 
 MAX_JOBS = 100
 ONE_MACHINE = (
     "every task runs as a process on this machine: clusters are stored and shown, of a cluster only its environment"
-    " variables have an effect; health rules are stored, not enforced; notifications of start,"
+    " variables have an effect; health rules and permissions are stored, not enforced; notifications of start,"
     " success and failure are recorded, not sent"
 )
 MERGED = {"tasks": "task_key", "job_clusters": "job_cluster_key", "environments": "environment_key"}
@@ -42,14 +44,16 @@ def router(ws: LocalWorkspace) -> APIRouter:
 
 def _jobs(ws: LocalWorkspace) -> APIRouter:
     api = APIRouter()
-    jobs, store, triggers = ws.jobs, ws.jobs.store, ws.triggers
+    jobs, store, triggers, permissions = ws.jobs, ws.jobs.store, ws.triggers, Permissions(ws.state)
 
     @api.post("/create")
     @differs(ONE_MACHINE)
     async def create(request: Request) -> dict[str, Any]:
-        settings = single_task_form(await read_object(request))
+        settings, creator = single_task_form(await read_object(request)), request.state.principal.name
+        given = grants("jobs", settings.pop("access_control_list", None) or [])
         check(settings, ws.auth.exists)
-        job_id = store.create(settings, request.state.principal.name)
+        job_id = store.create(settings, creator)
+        permissions.change("jobs", Owned(str(job_id), creator), given, replace=True)
         triggers.changed()
         return {"job_id": job_id}
 

@@ -54,7 +54,7 @@ def router(ws: LocalWorkspace) -> APIRouter:
         run, start = store.run(run_id), page_offset(page_token)
         more = False
         if run.job_run_id:
-            shown = wire.summary(run, host) | {"tasks": [wire.task(run, host)], "run_name": run.task_key}
+            shown = wire.task_summary(run, store.run(run.job_run_id), host) | {"tasks": [wire.task(run, host)]}
             if run.settings.get("for_each_task"):
                 iterations = store.tasks(run.job_run_id, run.run_id)
                 shown["iterations"] = [wire.task(item, host) for item in iterations[start : start + wire.PAGE]]
@@ -147,7 +147,7 @@ def router(ws: LocalWorkspace) -> APIRouter:
     def get_output(run_id: int) -> dict[str, Any]:
         run = _one_task(run_id)
         log, truncated = process.read_log(jobs.attempts.folder(run.run_id))
-        return wire.output(run, host, log, truncated)
+        return wire.output(run, store.run(run.job_run_id or run.run_id), host, log, truncated)
 
     @api.get("/runs/export")
     @differs("the page is made by local_workspace: cells and outputs, without the look of a real workspace")

@@ -154,10 +154,16 @@ def job(found: Job, *, expand: bool = True) -> dict[str, Any]:
     }
 
 
-def output(run: Run, host: str, log: str, truncated: bool) -> dict[str, Any]:
+def task_summary(run: Run, job_run: Run, host: str) -> dict[str, Any]:
+    """BaseRun of a task's run, without its tasks: named like its task, of the kind that the job's run is."""
+    kind = {"run_name": run.task_key, "run_type": job_run.kind, "trigger": job_run.trigger}
+    return summary(run, host) | kind
+
+
+def output(run: Run, job_run: Run, host: str, log: str, truncated: bool) -> dict[str, Any]:
     """RunOutput of a task's run."""
     left = run.output
-    shown: dict[str, Any] = {"metadata": summary(run, host) | {"tasks": [task(run, host)]}}
+    shown: dict[str, Any] = {"metadata": task_summary(run, job_run, host) | {"tasks": [task(run, host)]}}
     if run.settings.get("notebook_task") and run.life in FINISHED:
         notebook = {"truncated": left.get("truncated", False)}
         if left.get("result") is not None:

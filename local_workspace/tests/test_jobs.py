@@ -4,8 +4,10 @@ import pytest
 from databricks.sdk.errors import BadRequest, DatabricksError, NotImplemented, ResourceDoesNotExist
 from databricks.sdk.service.jobs import (
     CronSchedule,
+    JobAccessControlRequest,
     JobCluster,
     JobParameterDefinition,
+    JobPermissionLevel,
     JobSettings,
     NotebookTask,
     PauseStatus,
@@ -124,7 +126,6 @@ def test_graphs_that_cannot_run_are_refused(workspace: Running):
         {"tasks": [{"task_key": "a", "dbt_task": {"commands": ["dbt run"]}}]},
         {"tasks": [{"task_key": "a", "pipeline_task": {"pipeline_id": "1"}}]},
         {"git_source": {"git_url": "https://example.com/x", "git_provider": "gitHub"}},
-        {"access_control_list": [{"user_name": "a@x", "permission_level": "CAN_VIEW"}]},
         {"trigger": {"table_update": {"table_names": ["a.b.c"]}}},
         {"schedule": {"quartz_cron_expression": "0 0 0 LW * ?", "timezone_id": "UTC"}},
     ],
@@ -132,7 +133,7 @@ def test_graphs_that_cannot_run_are_refused(workspace: Running):
 def test_what_is_not_here_is_refused_by_name(workspace: Running, settings: dict):
     answer = workspace.http.post(CREATE, json=settings)
     assert answer.status_code == 501
-    names = ("spark_jar_task", "dbt_task", "pipeline_task", "git_source", "table_update", "access_control_list", "LW")
+    names = ("spark_jar_task", "dbt_task", "pipeline_task", "git_source", "table_update", "LW")
     assert any(name in answer.json()["message"] for name in names)
 
 
@@ -165,3 +166,19 @@ def test_a_schedule_is_kept_and_shown(workspace: Running):
     assert jobs.get(job_id).settings.schedule == schedule
     assert jobs.get(job_id).settings.parameters == [parameter]
     jobs.delete(job_id)
+
+
+def test_a_job_comes_with_its_permissions(workspace: Running):
+    w = workspace.client
+    may = JobAccessControlRequest(group_name="readers", permission_level=JobPermissionLevel.CAN_VIEW)
+    job_id = w.jobs.create(name="Shared", tasks=[work("a")], access_control_list=[may]).job_id
+    shown = {
+        e.group_name or e.user_name: e.all_permissions[0] for e in w.jobs.get_permissions(job_id).access_control_list
+    }
+    assert shown["readers"].permission_level == JobPermissionLevel.CAN_VIEW
+    assert shown["developer@local.workspace"].permission_level == JobPermissionLevel.IS_OWNER
+    w.jobs.delete(job_id)
+    wrong = {"name": "never", "access_control_list": [{"group_name": "x", "permission_level": "CAN_FLY"}]}
+    answer = workspace.http.post(CREATE, json=wrong)
+    assert (answer.status_code, answer.json()["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+    assert not list(w.jobs.list(name="never"))

@@ -89,6 +89,25 @@ def test_a_script_finds_its_arguments_and_what_lies_beside_it(workspace: Running
     assert found.logs.startswith("before\n")
 
 
+def test_a_task_has_the_variables_of_the_cluster_it_names(workspace: Running):
+    client = workspace.client
+    path = upload(workspace, "/Shared/flavour.py", b"import os\nprint(os.environ['FLAVOUR'])")
+    made = client.clusters.create(spark_version="16.4.x-scala2.12", num_workers=0, spark_env_vars={"FLAVOUR": "mint"})
+    run = run_task(
+        workspace, SubmitTask("t", existing_cluster_id=made.cluster_id, spark_python_task=SparkPythonTask(path))
+    )
+    assert results(run) == {"t": "SUCCESS"}
+    found = client.jobs.get_run_output(run.tasks[0].run_id)
+    assert found.logs == "mint\n"
+    assert (found.metadata.run_name, found.metadata.run_type) == ("t", RunType.SUBMIT_RUN)
+    client.clusters.permanent_delete(made.cluster_id)
+    run = run_task(
+        workspace, SubmitTask("t", existing_cluster_id=made.cluster_id, spark_python_task=SparkPythonTask(path))
+    )
+    assert results(run) == {"t": "FAILED"}
+    assert "does not exist" in run.tasks[0].state.state_message
+
+
 def test_a_script_runs_from_dbfs_and_from_a_volume(workspace: Running):
     client = workspace.client
     with client.dbfs.open("/FileStore/from_dbfs.py", write=True, overwrite=True) as file:
