@@ -1,6 +1,6 @@
 """The permission levels of each type of object, from the least to the most, in the words of the real service."""
 
-from local_workspace.errors import BadRequest, NotImplementedHere
+from local_workspace.errors import BadRequest
 
 MANAGE = "CAN_MANAGE"
 OWNER = "IS_OWNER"
@@ -48,16 +48,9 @@ DESCRIPTIONS = {
 }
 
 
-def levels(object_type: str) -> tuple[str, ...]:
-    """The levels of a type of object. Raises NotImplementedHere."""
-    if object_type not in LEVELS:
-        raise NotImplementedHere(f"local_workspace does not have permissions of {object_type!r:.50}")
-    return LEVELS[object_type]
-
-
 def checked(object_type: str, level: object) -> str:
     """A level that the type has. Raises BadRequest."""
-    known = levels(object_type)
+    known = LEVELS[object_type]
     if level not in known:
         raise BadRequest(f"permission_level of {object_type} must be one of {', '.join(known)}; got {level!r:.50}")
     return str(level)

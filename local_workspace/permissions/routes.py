@@ -6,11 +6,11 @@ from fastapi import APIRouter
 
 from local_workspace.context import LocalWorkspace
 from local_workspace.parity import differs
-from local_workspace.permissions.levels import DESCRIPTIONS, MANAGE, levels
+from local_workspace.permissions.levels import DESCRIPTIONS, LEVELS, MANAGE
 from local_workspace.permissions.objects import Objects
 from local_workspace.permissions.store import Grant, Permissions, grants
 
-PREFIX = "/api/2.0/permissions/{object_type}/{object_id}"
+PREFIX = "/api/2.0/permissions"
 SHOWN_TYPES = {"directories": "directory", "queries": "query", "authorization": "tokens"}
 
 
@@ -30,33 +30,37 @@ def router(ws: LocalWorkspace) -> APIRouter:
         }
 
     async def change(object_type: str, object_id: str, body: dict[str, Any], replace: bool) -> dict[str, Any]:
-        levels(object_type)
         found = await objects.find(object_type, object_id)
         given = grants(object_type, body.get("access_control_list") or [])
         store.change(object_type, found, given, replace=replace)
         return await shown(object_type, object_id)
 
-    @api.get(f"{PREFIX}/permissionLevels")
-    def get_levels(object_type: str, object_id: str) -> dict[str, Any]:
-        known = [{"permission_level": name, "description": DESCRIPTIONS[name]} for name in levels(object_type)]
-        return {"permission_levels": known}
+    def serve(object_type: str) -> None:
+        """The operations on one type of object; other types have no route, so that they are refused by name."""
+        path = f"{PREFIX}/{object_type}/{{object_id}}"
 
-    @api.get(PREFIX)
-    @differs("kept and shown, not enforced; nothing is inherited from directories, and principals need not exist")
-    async def get(object_type: str, object_id: str) -> dict[str, Any]:
-        levels(object_type)
-        return await shown(object_type, object_id)
+        @api.get(f"{path}/permissionLevels")
+        def get_levels(object_id: str) -> dict[str, Any]:
+            known = [{"permission_level": name, "description": DESCRIPTIONS[name]} for name in LEVELS[object_type]]
+            return {"permission_levels": known}
 
-    @api.put(PREFIX)
-    @differs("kept and shown, not enforced")
-    async def replace(object_type: str, object_id: str, body: dict[str, Any]) -> dict[str, Any]:
-        return await change(object_type, object_id, body, True)
+        @api.get(path)
+        @differs("kept and shown, not enforced; nothing is inherited from directories, and principals need not exist")
+        async def get(object_id: str) -> dict[str, Any]:
+            return await shown(object_type, object_id)
 
-    @api.patch(PREFIX)
-    @differs("kept and shown, not enforced")
-    async def update(object_type: str, object_id: str, body: dict[str, Any]) -> dict[str, Any]:
-        return await change(object_type, object_id, body, False)
+        @api.put(path)
+        @differs("kept and shown, not enforced")
+        async def replace(object_id: str, body: dict[str, Any]) -> dict[str, Any]:
+            return await change(object_type, object_id, body, True)
 
+        @api.patch(path)
+        @differs("kept and shown, not enforced")
+        async def update(object_id: str, body: dict[str, Any]) -> dict[str, Any]:
+            return await change(object_type, object_id, body, False)
+
+    for object_type in LEVELS:
+        serve(object_type)
     return api
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from local_workspace.errors import BadRequest
-from local_workspace.permissions.levels import MANAGE, OWNER, checked, levels
+from local_workspace.permissions.levels import LEVELS, MANAGE, OWNER, checked
 from local_workspace.permissions.objects import Owned
 from local_workspace.state import State
 
@@ -77,7 +77,7 @@ class Permissions:
             [object_type, found.key],
         )
         kept = [Grant(**row) for row in rows]
-        top = OWNER if OWNER in levels(object_type) else MANAGE
+        top = OWNER if OWNER in LEVELS[object_type] else MANAGE
         owners = [grant for grant in kept if grant.level == OWNER]
         if not owners:
             kind = "user_name" if "@" in found.owner else "service_principal_name"

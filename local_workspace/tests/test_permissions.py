@@ -7,6 +7,7 @@ from databricks.sdk.service.jobs import JobAccessControlRequest, JobPermissionLe
 from databricks.sdk.service.workspace import ImportFormat
 
 from local_workspace.tests.conftest import start_workspace
+from local_workspace.tests.test_alerts import alert
 
 OWNER = "developer@local.workspace"
 
@@ -128,19 +129,34 @@ def test_every_other_type_of_object(workspace):
         "id"
     ]
     w.registered_models.create(catalog_name="main", schema_name="default", name="acl_model")
+    entity = {"entity_name": "system.ai.all_minilm_l6_v2", "scale_to_zero_enabled": True}
+    config = {"name": "acl-served", "config": {"served_entities": [entity]}}
+    endpoint = http.post("/api/2.0/serving-endpoints", json=config).json()["id"]
+    watch = w.alerts_v2.create_alert(alert("SELECT 1 AS errors")).id
+    attach = PermissionLevel.CAN_ATTACH_TO
     experiment = w.experiments.create_experiment("/Shared/acl-experiment").experiment_id
-    objects = {
-        "instance-pools": (pool, PermissionLevel.CAN_ATTACH_TO),
-        "apps": (app, PermissionLevel.CAN_USE),
-        "queries": (query["id"], PermissionLevel.CAN_RUN),
-        "warehouses": (warehouse, PermissionLevel.CAN_MONITOR),
-        "dashboards": (board, PermissionLevel.CAN_READ),
-        "vector-search-endpoints": (index, PermissionLevel.CAN_USE),
-        "registered-models": ("main.default.acl_model", PermissionLevel.CAN_EDIT),
-        "experiments": (experiment, PermissionLevel.CAN_READ),
-        "authorization": ("tokens", PermissionLevel.CAN_USE),
-    }
-    for kind, (object_id, level) in objects.items():
+    objects = [
+        ("instance-pools", pool, PermissionLevel.CAN_ATTACH_TO),
+        ("apps", app, PermissionLevel.CAN_USE),
+        ("queries", query["id"], PermissionLevel.CAN_RUN),
+        ("warehouses", warehouse, PermissionLevel.CAN_MONITOR),
+        ("dashboards", board, PermissionLevel.CAN_READ),
+        ("vector-search-endpoints", index, PermissionLevel.CAN_USE),
+        ("registered-models", "main.default.acl_model", PermissionLevel.CAN_EDIT),
+        ("experiments", experiment, PermissionLevel.CAN_READ),
+        ("authorization", "tokens", PermissionLevel.CAN_USE),
+        ("authorization", "passwords", PermissionLevel.CAN_USE),
+        ("serving-endpoints", endpoint, PermissionLevel.CAN_QUERY),
+        ("alertsv2", watch, PermissionLevel.CAN_READ),
+        ("clusters", w.clusters.create("15.4.x-scala2.12", autotermination_minutes=10).cluster_id, attach),
+        ("jobs", str(w.jobs.create(name="acl-job").job_id), PermissionLevel.CAN_VIEW),
+    ]
+    for kind, object_id, level in objects:
+        offered = w.permissions.get_permission_levels(kind, object_id).permission_levels
+        assert level in [known.permission_level for known in offered], kind
+        before = w.permissions.get(kind, object_id)
+        assert OWNER in levels(before), kind
+        w.permissions.set(kind, object_id, access_control_list=[may(level, group_name="writers")])
         given = [may(level, group_name="readers")]
         answer = w.permissions.update(kind, object_id, access_control_list=given)
         assert levels(answer)["readers"] == [level.value], kind

@@ -204,3 +204,7 @@ def test_the_cli_way_to_put_a_file(workspace, folder):
     assert workspace.http.post(f"{url}?overwrite=true", content=b"2").status_code == 200
     with pytest.raises(InvalidParameterValue):
         workspace.client.workspace.get_status("cli.txt")
+
+
+def test_there_are_no_git_folders(workspace):
+    assert list(workspace.client.repos.list()) == []
