@@ -17,12 +17,20 @@ class Series:
 
 
 def series(rows: list[list[str | None]], x: int, y: int) -> Series | None:
-    """Two columns of rows; None when the second has no numbers."""
+    """Two columns of rows, in the order of the first; None when the second has no numbers."""
     try:
-        pairs = [(str(row[x]), float(row[y] or 0)) for row in rows]
+        pairs = sorted(((str(row[x]), float(row[y] or 0)) for row in rows), key=lambda pair: _order(pair[0]))
     except ValueError:
         return None
     return Series([label for label, _ in pairs], [value for _, value in pairs]) if pairs else None
+
+
+def _order(label: str) -> tuple[float, str]:
+    """Numbers by their value, before text."""
+    try:
+        return float(label), ""
+    except ValueError:
+        return float("inf"), label
 
 
 def svg(kind: str, data: Series) -> str:

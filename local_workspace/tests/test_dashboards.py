@@ -5,7 +5,7 @@ import time
 
 import httpx
 import pytest
-from databricks.sdk.errors import BadRequest, NotFound, ResourceConflict
+from databricks.sdk.errors import BadRequest, NotFound, ResourceAlreadyExists, ResourceConflict
 from databricks.sdk.service.dashboards import (
     CronSchedule,
     Dashboard,
@@ -18,6 +18,7 @@ from databricks.sdk.service.dashboards import (
 )
 
 from local_workspace.dashboards.definition import widgets
+from local_workspace.pages.chart import series, svg
 from local_workspace.tests.conftest import start_workspace
 
 
@@ -134,3 +135,26 @@ def test_a_body_that_is_too_long_is_refused(workspace):
     body = {"display_name": "x", "serialized_dashboard": "x" * (10 * 2**20)}
     answer: httpx.Response = workspace.http.post("/api/2.0/lakeview/dashboards", json=body)
     assert answer.status_code == 400
+
+
+def test_two_dashboards_cannot_have_one_place(workspace):
+    lakeview = workspace.client.lakeview
+    first = lakeview.create(Dashboard(display_name="Only", parent_path="/Shared"))
+    other = lakeview.create(Dashboard(display_name="Other", parent_path="/Shared"))
+    with pytest.raises(ResourceAlreadyExists, match="'Only' already"):
+        lakeview.create(Dashboard(display_name="Only", parent_path="/Shared"))
+    with pytest.raises(ResourceAlreadyExists, match="'Only' already"):
+        lakeview.update(other.dashboard_id, Dashboard(display_name="Only"))
+    lakeview.trash(first.dashboard_id)
+    assert lakeview.update(other.dashboard_id, Dashboard(display_name="Only")).path == first.path
+    lakeview.trash(other.dashboard_id)
+
+
+def test_charts_are_drawn_in_the_order_of_their_first_column():
+    data = series([["10", "1"], ["9", "-2"], ["<b>", None]], 0, 1)
+    assert (data.labels, data.values) == (["9", "10", "<b>"], [-2.0, 1.0, 0.0])
+    drawn = svg("bar", data)
+    assert drawn.count("<rect") == 3
+    assert "&lt;b&gt;" in drawn
+    assert "<polyline" in svg("line", data)
+    assert series([["a", "b"]], 0, 1) is None
