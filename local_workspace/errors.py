@@ -1,5 +1,8 @@
 """The errors of the REST API, in the shape the Databricks SDKs parse: `{"error_code", "message"}`."""
 
+import errno
+import sqlite3
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -77,6 +80,12 @@ class Unavailable(ApiError):
         super().__init__(message, headers={"Retry-After": "1"})
 
 
+class DiskFull(ApiError):
+    """Nothing more can be written."""
+
+    status, error_code = 507, "RESOURCE_EXHAUSTED"
+
+
 def install(app: FastAPI) -> None:
     """Answer every error of `app` in the shape of the Databricks REST API."""
 
@@ -88,6 +97,14 @@ def install(app: FastAPI) -> None:
     async def _invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'][1:])) or 'body'}: {e['msg']}" for e in error.errors())
         return BadRequest(f"Invalid request: {problems}").response()
+
+    @app.exception_handler(OSError)
+    @app.exception_handler(sqlite3.OperationalError)
+    async def _full(_request: Request, error: OSError | sqlite3.OperationalError) -> JSONResponse:
+        code = error.errno if isinstance(error, OSError) else error.sqlite_errorcode
+        if code not in (errno.ENOSPC, errno.EDQUOT, sqlite3.SQLITE_FULL):
+            raise error
+        return DiskFull("The disk that holds the workspace is full: make room, then try again.").response()
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:

@@ -1,11 +1,18 @@
 """The `serve` command: one process per root, and clear errors instead of tracebacks."""
 
+import errno
+import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 
+from local_workspace import errors
 from local_workspace.tests.conftest import Running, start_workspace
 
 
@@ -36,6 +43,27 @@ def test_root_is_free_again_after_a_kill(tmp_path: Path) -> None:
             assert second.client.current_user.me().user_name
 
 
+def test_a_root_that_was_copied_or_moved_has_its_own_tables(tmp_path: Path) -> None:
+    def sql(running: Running, statement: str) -> list[list[str]]:
+        warehouse = running.http.get("/api/2.0/sql/warehouses").json()["warehouses"][0]["id"]
+        body = {"statement": statement, "warehouse_id": warehouse, "wait_timeout": "50s"}
+        done = running.http.post("/api/2.0/sql/statements", json=body).json()
+        assert done["status"] == {"state": "SUCCEEDED"}
+        return (done.get("result") or {}).get("data_array") or []
+
+    first, copy, moved = tmp_path / "first", tmp_path / "copy", tmp_path / "moved"
+    with start_workspace(first) as running:
+        sql(running, "CREATE TABLE main.default.kept AS SELECT 1 AS a")
+    shutil.copytree(first, copy)
+    with start_workspace(copy) as running:
+        assert sql(running, "SELECT a FROM main.default.kept") == [["1"]]
+        sql(running, "INSERT INTO main.default.kept VALUES (2)")
+        running.client.tables.delete("main.default.kept")
+    first.rename(moved)
+    with start_workspace(moved) as running:
+        assert sql(running, "SELECT a FROM main.default.kept") == [["1"]]
+
+
 def test_root_that_cannot_be_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for root in (tmp_path / "file", tmp_path / "file" / "below"):
@@ -56,3 +84,21 @@ def test_port_in_use(workspace: Running, tmp_path: Path) -> None:
     refused = serve("--root", str(tmp_path), "--port", port)
     assert refused.returncode == 1
     assert refused.stderr == f"port {port} of 127.0.0.1 is in use: choose another --port\n"
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), "INSERT"], ids=["file", "state"])
+def test_a_full_disk_is_named(error: OSError | str) -> None:
+    app = FastAPI()
+    errors.install(app)
+
+    @app.get("/")
+    def write() -> None:
+        if isinstance(error, OSError):
+            raise error
+        with closing(sqlite3.connect(":memory:")) as state:
+            state.execute("CREATE TABLE t (a)")
+            state.execute("PRAGMA max_page_count = 2")
+            state.execute("INSERT INTO t VALUES (zeroblob(100000))")
+
+    answer = TestClient(app).get("/")
+    assert (answer.status_code, answer.json()["error_code"]) == (507, "RESOURCE_EXHAUSTED")

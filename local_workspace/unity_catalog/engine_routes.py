@@ -115,7 +115,7 @@ def router(ws: LocalWorkspace) -> APIRouter:
     @api.post("/staging-tables")
     def stage(body: Staging) -> dict:
         full_name = f"{body.catalog_name}.{body.schema_name}.{body.name}"
-        location = store.new_table_path(full_name).as_uri()
+        location = f"file://{store.new_table_path(full_name)}"
         return body.model_dump() | {"id": location.rsplit("-", 1)[1], "staging_location": location}
 
     @api.post("/tables")

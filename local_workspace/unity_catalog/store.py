@@ -63,6 +63,19 @@ class CatalogStore:
         state.create(DDL)
         if self.find("catalog", "main") is None:
             self.create("catalog", "main", owner, comment="Main catalog")
+        self._settle()
+
+    def _settle(self) -> None:
+        """Find the managed tables below the root as it is now: it may have been moved, or be a copy of another."""
+        home = f"file://{self._config.root / 'tables'}/"
+        for record in self.below("table"):
+            location = record.get("storage_location") or ""
+            if record["table_type"] == "MANAGED" and not location.startswith(home):
+                record["storage_location"] = home + "/".join(location.split("/")[-3:])
+                self._state.execute(
+                    "UPDATE securables SET facts = ? WHERE kind = 'table' AND full_name = ?",
+                    [json.dumps(record), record["full_name"]],
+                )
 
     def create(self, kind: str, full_name: str, owner: str, **facts: Any) -> dict[str, Any]:
         """A new securable; a catalog comes with its schema `default`.
