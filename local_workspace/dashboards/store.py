@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from local_workspace.errors import Conflict, NotFound
+from local_workspace.errors import AlreadyExists, Conflict, NotFound
 from local_workspace.state import State
 
 DDL = """
@@ -64,7 +64,8 @@ class DashboardStore:
         state.create(DDL)
 
     def add(self, owner: str, values: dict[str, Any]) -> Dashboard:
-        """Keep a new draft."""
+        """Keep a new draft. Raises AlreadyExists when another one has its place."""
+        self._check_free(values["parent_path"], values["display_name"])
         dashboard_id, now = uuid.uuid4().hex, time.time()
         row = {"id": dashboard_id, "owner": owner, "version": 1, "created_at": now, "updated_at": now} | values
         names = ", ".join(row)
@@ -86,13 +87,20 @@ class DashboardStore:
         return [_dashboard(row) for row in self._state.rows(query, states)]
 
     def change(self, dashboard: Dashboard, values: dict[str, Any]) -> Dashboard:
-        """Replace fields of the draft. Raises Conflict when somebody else has changed it meanwhile."""
+        """Replace fields of the draft. Raises AlreadyExists, and Conflict when somebody else changed it meanwhile."""
+        if values.get("display_name", dashboard.display_name) != dashboard.display_name:
+            self._check_free(dashboard.parent_path, values["display_name"])
         row = {"version": dashboard.version + 1, "updated_at": time.time()} | values
         sets = ", ".join(f"{name} = :{name}" for name in row)
         update = f"UPDATE dashboards SET {sets} WHERE id = :id AND version = :before"  # noqa: S608 - own names
         if not self._state.execute(update, row | {"id": dashboard.id, "before": dashboard.version}):
             raise Conflict(f"Dashboard {dashboard.id} was modified meanwhile; read it again.")
         return self.get(dashboard.id)
+
+    def _check_free(self, parent_path: str, display_name: str) -> None:
+        taken = "SELECT 1 FROM dashboards WHERE parent_path = ? AND display_name = ? AND lifecycle = 'ACTIVE'"
+        if self._state.row(taken, [parent_path, display_name]):
+            raise AlreadyExists(f"{parent_path} has a dashboard {display_name!r:.200} already; choose another name.")
 
     def publish(self, dashboard_id: str, snapshot: dict[str, Any] | None) -> None:
         """Show readers this snapshot, or none."""

@@ -138,7 +138,8 @@ def test_one_talks_to_an_endpoint_and_searches_an_index(page: Page, shop: Runnin
 
 
 def test_a_dashboard_shows_its_queries_results(page: Page, shop: Running):
-    made = shop.client.lakeview.create(Dashboard(display_name="Sales", serialized_dashboard=json.dumps(DEFINITION)))
+    shown = Dashboard(display_name="Sales on a page", serialized_dashboard=json.dumps(DEFINITION))
+    made = shop.client.lakeview.create(shown)
     page.goto(f"/ui/dashboards/{made.dashboard_id}")
     expect(page.locator(".counter")).to_have_text("36.0")
     expect(page.locator("svg rect")).to_have_count(3)
