@@ -200,6 +200,8 @@ class LocalWorkspace:
         folder = self.config.folder("vectors")
         log = self.config.folder("logs") / "vectors.log"
         environment = {"LOCAL_WORKSPACE_HOST": self.host, "LOCAL_WORKSPACE_TOKEN": self.token, "LANCE_LOG": "error"}
+        # Rows come as bodies of megabytes: what is freed goes back at once, or it adds up to a gigabyte.
+        environment |= {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "1048576"}
         module = "local_workspace.vector_search.engine"
         engine = Engine("vectors", module, log, lambda: [str(folder)], lambda: environment)
         return VectorSearch(VectorStore(self.state), Syncs(self.state), engine, self.catalog, self.serving)

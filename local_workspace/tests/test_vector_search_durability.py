@@ -20,7 +20,7 @@ from databricks.sdk.service.vectorsearch import (
 from local_workspace.tests.conftest import start_workspace
 from local_workspace.tests.test_vector_search import create_index
 
-KILLS, NAME = 3, "main.default.lasting"
+KILLS, NAME = 2, "main.default.lasting"
 MODULE = "local_workspace.vector_search.engine"
 
 
@@ -118,7 +118,7 @@ def test_a_killed_workspace_loses_no_acknowledged_upsert(tmp_path):
 
 
 def test_a_sync_that_is_killed_is_finished_at_the_next_start(tmp_path):
-    table, rows = "main.default.killed", 60_000
+    table, rows = "main.default.killed", 30_000
     with start_workspace(tmp_path) as running:
         client = running.client
         client.vector_search_endpoints.create_endpoint_and_wait("kills", EndpointType.STORAGE_OPTIMIZED)

@@ -1,5 +1,6 @@
 """Searches of thousands of rows: the nearest are found, filtered too, in pages, and what is gone stays gone."""
 
+import asyncio
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from local_workspace.vector_search.columns import Columns
 from local_workspace.vector_search.index import LEAST_INDEXED, Index
 from local_workspace.vector_search.search import Query, search
 
-ROWS, DIMENSION = 6000, 16
+ROWS, DIMENSION = 5000, 16
 NAME = "main.default.scale"
 
 
@@ -36,8 +37,8 @@ def loaded(workspace, vectors):
         schema_json=json.dumps({"id": "long", "vector": "array<float>", "part": "int"}),
         embedding_vector_columns=[EmbeddingVectorColumn(DIMENSION, "vector")],
     )
-    for start in range(0, ROWS, 1500):
-        upsert(client, [(i, vectors[i]) for i in range(start, start + 1500)])
+    for start in range(0, ROWS, 1250):
+        upsert(client, [(i, vectors[i]) for i in range(start, start + 1250)])
     return client
 
 
@@ -117,6 +118,6 @@ async def test_codes_that_do_not_fit_the_vectors_are_not_used(tmp_path):
         until = time.monotonic() + 30
         while not [made for made in index.table.list_indices() if made.index_type == "IvfFlat"]:
             assert time.monotonic() < until
-            time.sleep(0.1)
+            await asyncio.sleep(0.1)
         found = await search(index, Query(["id"], 5, vector=vectors[7].tolist()))
         assert {row[0] for row in found} == true_nearest(vectors, vectors[7], np.ones(count, bool), 5)

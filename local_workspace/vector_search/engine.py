@@ -20,7 +20,7 @@ from local_workspace.vector_search.index import Index
 from local_workspace.vector_search.inputs import parsed
 from local_workspace.vector_search.search import MAX_ANN
 
-INDEX_CACHE, METADATA_CACHE = 512 * 2**20, 64 * 2**20
+INDEX_CACHE, METADATA_CACHE = 256 * 2**20, 64 * 2**20
 """Bytes; the codes of 100,000 vectors of 384 numbers are 40 MB. Without a bound LanceDB keeps gigabytes of old ones."""
 
 
