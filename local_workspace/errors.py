@@ -115,6 +115,6 @@ def install(app: FastAPI) -> None:
             return NotImplementedHere(f"local_workspace does not have the operation {operation}").response()
         if error.status_code == BadRequest.status:
             return BadRequest(str(error.detail)).response()
-        answer = ApiError(str(error.detail))
+        answer = ApiError(str(error.detail), error_code=BadRequest.error_code if error.status_code < 500 else None)
         answer.status = error.status_code
         return answer.response()

@@ -12,7 +12,7 @@ from local_workspace import errors
 from local_workspace.alerts import routes as alerts
 from local_workspace.apps import routes as apps
 from local_workspace.auth import RequireToken
-from local_workspace.bodies import WellFormed
+from local_workspace.bodies import MAX_BYTES, WellFormed
 from local_workspace.compute import routes as compute
 from local_workspace.context import LocalWorkspace
 from local_workspace.dashboards import routes as dashboards
@@ -64,6 +64,9 @@ SERVICES = [
     jobs,
 ]
 
+TAKE_LONG_BODIES = (files, dbfs, workspace, mlflow, models, serving, vector_search, zerobus)
+"""They have limits of their own, or write what comes to the disk as it comes."""
+
 
 def create_app(ws: LocalWorkspace) -> FastAPI:
     """The workspace's REST API. What no service has is answered 501 with its name."""
@@ -90,5 +93,5 @@ def create_app(ws: LocalWorkspace) -> FastAPI:
     )
     errors.install(app)
     for service in SERVICES:
-        app.include_router(service.router(ws))
+        app.include_router(service.router(ws), max_body_size=None if service in TAKE_LONG_BODIES else MAX_BYTES)
     return app

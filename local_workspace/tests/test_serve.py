@@ -5,9 +5,11 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -102,3 +104,23 @@ def test_a_full_disk_is_named(error: OSError | str) -> None:
 
     answer = TestClient(app).get("/")
     assert (answer.status_code, answer.json()["error_code"]) == (507, "RESOURCE_EXHAUSTED")
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type"),
+    [
+        ("/api/2.0/secrets/scopes/create", "application/json"),
+        ("/oidc/v1/token", "application/x-www-form-urlencoded"),
+        ("/ui/sign-in", "application/x-www-form-urlencoded"),
+    ],
+)
+def test_a_long_body_is_not_kept(workspace: Running, path: str, content_type: str) -> None:
+    def body() -> Iterator[bytes]:
+        for _ in range(256):
+            yield b"x" * (1 << 20)
+
+    process = psutil.Process(workspace.process.pid)
+    before = process.memory_info().rss
+    answer = workspace.http.post(path, content=body(), headers={"content-type": content_type})
+    assert answer.status_code in (400, 413)
+    assert process.memory_info().rss < before + (128 << 20)
