@@ -15,8 +15,8 @@ LONG = 64 * 1024
 JSON_TYPE = re.compile(rb"application/([\w.-]+\+)?json\b", re.IGNORECASE)
 SUSPECT = re.compile(rb"\\u[dD][89a-fA-F]|NaN|Infinity|[eE]\+?\d{3}|\d{309}")
 """What may stand for half a character or for no number."""
-DATA_PLANE = "/serving-endpoints/"
-"""Serving refuses by itself what a model cannot be told: it records that it did."""
+SELF_CHECKED = re.compile(r"/serving-endpoints/|/api/2\.0/vector-search/.*/upsert-data$")
+"""Serving refuses by itself what a model cannot be told, and records that it did; the vectors' engine names the row."""
 
 
 async def read(request: Request, limit: int = MAX_BYTES) -> bytes:
@@ -33,7 +33,7 @@ async def read_object(request: Request, limit: int = MAX_BYTES) -> dict[str, Any
     """The body as a JSON object. Raises BadRequest."""
     content = await read(request, limit)
     checked = JSON_TYPE.match(request.headers.get("content-type", "").encode())
-    if not checked and not request.url.path.startswith(DATA_PLANE):
+    if not checked and not SELF_CHECKED.match(request.url.path):
         await _check(content)
     try:
         body = await asyncio.to_thread(json.loads, content) if len(content) > LONG else json.loads(content)
@@ -55,7 +55,7 @@ class WellFormed:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         kind = dict(scope["headers"]).get(b"content-type", b"") if scope["type"] == "http" else b""
-        if not JSON_TYPE.match(kind) or scope["path"].startswith(DATA_PLANE):
+        if not JSON_TYPE.match(kind) or SELF_CHECKED.match(scope["path"]):
             await self.app(scope, receive, send)
             return
         messages, content, more = [], bytearray(), True
