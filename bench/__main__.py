@@ -2,7 +2,7 @@
 
 import sys
 
-from bench import application, minilake, vectors, workspace
+from bench import application, durability, minilake, vectors, workspace
 from bench.report import table
 
 BENCHMARKS = {
@@ -10,6 +10,7 @@ BENCHMARKS = {
     "application": application.run,
     "minilake": minilake.run,
     "vectors": vectors.run,
+    "durability": durability.run,
 }
 
 

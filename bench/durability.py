@@ -1,4 +1,4 @@
-"""200 kill -9 of the workspace and its engines under a mixed load: what was acknowledged and is lost, torn or doubled."""
+"""200 kill -9 of the workspace and its engines under a mixed load: what was acknowledged and is lost or doubled."""
 
 import statistics
 import tempfile

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
+from local_workspace.bodies import read_object
 from local_workspace.context import LocalWorkspace
 from local_workspace.errors import ApiError, BadRequest
 from local_workspace.files.multipart import MultipartUploads
@@ -101,7 +102,7 @@ def router(ws: LocalWorkspace) -> APIRouter:
             token = await run_in_threadpool(uploads.initiate, path, overwrite)
             return {"multipart_upload": {"session_token": token}}
         if action == "complete-upload":
-            parts = (await _json_object(request)).get("parts")
+            parts = (await read_object(request)).get("parts")
             await run_in_threadpool(uploads.complete, session_token, path, parts)
             return {}
         raise BadRequest("action must be initiate-upload or complete-upload")
@@ -113,7 +114,7 @@ def router(ws: LocalWorkspace) -> APIRouter:
 
     @api.post("/api/2.0/fs/create-upload-part-urls")
     async def part_urls(request: Request) -> dict[str, Any]:
-        body = await _json_object(request)
+        body = await read_object(request)
         first, count = body.get("start_part_number"), body.get("count", 1)
         if not isinstance(first, int) or not isinstance(count, int) or first < 1 or not 1 <= count <= 1000:
             raise BadRequest("start_part_number must be 1 or more and count between 1 and 1000")
@@ -127,7 +128,7 @@ def router(ws: LocalWorkspace) -> APIRouter:
 
     @api.post("/api/2.0/fs/create-abort-upload-url")
     async def abort_url(request: Request) -> dict[str, Any]:
-        body = await _json_object(request)
+        body = await read_object(request)
         token = uploads.session(str(body.get("session_token")), body.get("path")).token
         return {"abort_upload_url": _signed(request, f"{ws.host}/api/2.0/fs/upload-parts/{token}")}
 
@@ -169,13 +170,3 @@ def router(ws: LocalWorkspace) -> APIRouter:
 def _signed(request: Request, url: str) -> dict[str, Any]:
     """A URL with the headers that must come with it: the caller's own, instead of a signature in the URL."""
     return {"url": url, "headers": [{"name": "Authorization", "value": request.headers["authorization"]}]}
-
-
-async def _json_object(request: Request) -> dict[str, Any]:
-    try:
-        body = await request.json()
-    except ValueError:
-        raise BadRequest("the body must be a JSON object") from None
-    if not isinstance(body, dict):
-        raise BadRequest("the body must be a JSON object")
-    return body

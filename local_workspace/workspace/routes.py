@@ -8,7 +8,7 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
-from local_workspace.bodies import read_object
+from local_workspace.bodies import read, read_object
 from local_workspace.context import LocalWorkspace
 from local_workspace.errors import BadRequest, NotImplementedHere
 from local_workspace.parity import differs
@@ -35,7 +35,7 @@ def router(ws: LocalWorkspace) -> APIRouter:
     @api.post("/workspace-files/import-file/{path:path}")
     async def import_file(path: str, request: Request, overwrite: bool = False) -> dict[str, Any]:
         _check_length(request)
-        fields = {"path": f"/{path.lstrip('/')}", "content": await request.body(), "format": "AUTO"}
+        fields = {"path": f"/{path.lstrip('/')}", "content": await read(request, MAX_BODY), "format": "AUTO"}
         await run_in_threadpool(_store, fields | {"overwrite": overwrite})
         return {}
 
