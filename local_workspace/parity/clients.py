@@ -17,7 +17,7 @@ CLIENTS = [
         "REST, token or OAuth of a service principal",
         "databricks-sdk",
         "",
-        "test_identity.py::test_service_principal_gets_a_token",
+        "test_identity.py::test_a_service_principal_signs_in_with_its_secret",
     ),
     Client(
         "Spark Connect",

@@ -1,5 +1,7 @@
 """Permissions of objects with the genuine SDK."""
 
+import io
+
 import pytest
 from databricks.sdk.errors import DatabricksError, InvalidParameterValue, NotFound, NotImplemented
 from databricks.sdk.service.iam import AccessControlRequest, PermissionLevel
@@ -134,6 +136,11 @@ def test_every_other_type_of_object(workspace):
     endpoint = http.post("/api/2.0/serving-endpoints", json=config).json()["id"]
     watch = w.alerts_v2.create_alert(alert("SELECT 1 AS errors")).id
     attach = PermissionLevel.CAN_ATTACH_TO
+    w.workspace.mkdirs("/Shared/acl-kinds")
+    w.workspace.upload("/Shared/acl-kinds/f.txt", io.BytesIO(b"x"), format=ImportFormat.AUTO)
+    w.workspace.upload("/Shared/acl-kinds/n.py", io.BytesIO(b"# Databricks notebook source"), format=ImportFormat.AUTO)
+    paths = ("/Shared/acl-kinds", "/Shared/acl-kinds/f.txt", "/Shared/acl-kinds/n")
+    folder, file, notebook = (str(w.workspace.get_status(path).object_id) for path in paths)
     experiment = w.experiments.create_experiment("/Shared/acl-experiment").experiment_id
     objects = [
         ("instance-pools", pool, PermissionLevel.CAN_ATTACH_TO),
@@ -145,6 +152,10 @@ def test_every_other_type_of_object(workspace):
         ("registered-models", "main.default.acl_model", PermissionLevel.CAN_EDIT),
         ("experiments", experiment, PermissionLevel.CAN_READ),
         ("authorization", "tokens", PermissionLevel.CAN_USE),
+        ("alerts", watch, PermissionLevel.CAN_RUN),
+        ("directories", folder, PermissionLevel.CAN_EDIT),
+        ("files", file, PermissionLevel.CAN_READ),
+        ("notebooks", notebook, PermissionLevel.CAN_RUN),
         ("authorization", "passwords", PermissionLevel.CAN_USE),
         ("serving-endpoints", endpoint, PermissionLevel.CAN_QUERY),
         ("alertsv2", watch, PermissionLevel.CAN_READ),
