@@ -11,14 +11,16 @@ KILLS = 200
 
 
 def run() -> list[Figure]:
-    """The faults found, and how long a restart takes. Raises RuntimeError naming the faults."""
+    """The faults found, each of them printed, and how long a restart takes."""
     with tempfile.TemporaryDirectory() as folder:
         outcome = kill_at_random(Path(folder), KILLS, seed=1)
-    if outcome.faults:
-        raise RuntimeError("; ".join(outcome.faults[:20]))
+    for fault in outcome.faults:
+        print(fault)
     acknowledged = ", ".join(f"{count} {name}" for name, count in outcome.acknowledged.items())
     return [
-        Figure(f"lost, torn or doubled in {KILLS} kill -9 ({acknowledged} keys acknowledged)", 0, "", "0"),
+        Figure(
+            f"lost, torn or doubled in {KILLS} kill -9 ({acknowledged} keys acknowledged)", len(outcome.faults), "", "0"
+        ),
         Figure("restart after kill -9 to first answer, median", statistics.median(outcome.recovered), "s", "< 3 s"),
         Figure("restart after kill -9 to first answer, worst", max(outcome.recovered), "s", "< 3 s"),
     ]

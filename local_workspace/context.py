@@ -27,12 +27,12 @@ from local_workspace.mlflow.tracking import Tracking
 from local_workspace.models.store import RegisteredModels
 from local_workspace.prompts.store import Prompts
 from local_workspace.queries.store import SavedQueries
+from local_workspace.secrets.references import References
 from local_workspace.secrets.store import Secrets
 from local_workspace.serving.configs import Configs
 from local_workspace.serving.gateway.records import Records
 from local_workspace.serving.gateway.tables import Tables
 from local_workspace.serving.models import Models
-from local_workspace.serving.references import References
 from local_workspace.serving.service import Serving
 from local_workspace.serving.store import Endpoints
 from local_workspace.sql.ask import Asking
@@ -144,7 +144,7 @@ class LocalWorkspace:
         endpoints = Endpoints(self.state)
         models = Models(self.config, weights, References(self.secrets), self.models)
         configs = Configs(endpoints, models, self.host)
-        tables = Tables(self.catalog, self.statements, self.statement_store, self.auth.OWNER)
+        tables = Tables(self.catalog, self.asking, self.auth.OWNER)
         records = Records(self.state, self.lake)
         return Serving(endpoints, models, configs, tables, records, self.config.scale_to_zero_seconds)
 

@@ -39,30 +39,31 @@ from local_workspace.workspace import routes as workspace
 from local_workspace.zerobus import routes as zerobus
 
 SERVICES = [
+    files,
+    sql,
+    serving,
+    vector_search,
+    zerobus,
     alerts,
     dashboards,
     pages,
     identity,
     unity_catalog,
-    sql,
     warehouses,
     queries,
-    files,
     dbfs,
     workspace,
     secrets,
     compute,
     permissions,
     apps,
-    serving,
-    vector_search,
-    zerobus,
     faults,
     mlflow,
     models,
     prompts,
     jobs,
 ]
+"""Their routes are tried in this order for each request: what is called most comes first."""
 
 TAKE_LONG_BODIES = (files, dbfs, workspace, mlflow, models, serving, vector_search, zerobus)
 """They have limits of their own, or write what comes to the disk as it comes."""

@@ -1,6 +1,5 @@
 """The alerts API (version 2): `/api/2.0/alerts`."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -11,6 +10,7 @@ from local_workspace.alerts.wire import Alert
 from local_workspace.bodies import read_object
 from local_workspace.context import LocalWorkspace
 from local_workspace.errors import BadRequest
+from local_workspace.moments import iso
 from local_workspace.paging import page
 from local_workspace.parity import differs
 
@@ -63,7 +63,7 @@ def shown(record: Record) -> dict[str, Any]:
     """An alert as the API shows it."""
     evaluation = record.body["evaluation"] | {"state": record.state}
     if record.evaluated_at:
-        evaluation["last_evaluated_at"] = _time(record.evaluated_at)
+        evaluation["last_evaluated_at"] = iso(record.evaluated_at)
     run_as = record.body.get("run_as") or {"user_name": record.owner}
     return record.body | {
         "id": record.id,
@@ -72,10 +72,6 @@ def shown(record: Record) -> dict[str, Any]:
         "owner_user_name": record.owner,
         "run_as_user_name": next(iter(run_as.values())),
         "effective_run_as": run_as,
-        "create_time": _time(record.created_at),
-        "update_time": _time(record.updated_at),
+        "create_time": iso(record.created_at),
+        "update_time": iso(record.updated_at),
     }
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -7,8 +7,8 @@ from local_workspace.alarm import Alarm, Due
 from local_workspace.alerts.condition import outcome
 from local_workspace.alerts.store import AlertStore, Record
 from local_workspace.alerts.wire import Alert, Notification
+from local_workspace.cron import Cron
 from local_workspace.errors import ApiError, Conflict
-from local_workspace.jobs.cron import Cron
 from local_workspace.sql.ask import Asking
 
 

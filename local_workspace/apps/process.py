@@ -5,15 +5,14 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 
-from local_workspace.apps import launch
 from local_workspace.apps.upstream import Upstream
+from local_workspace.processes import sessions
 
 GRACE_SECONDS = 15.0
 POLL_SECONDS = 0.05
@@ -64,15 +63,7 @@ class AppProcess:
         """Start `argv` in `folder`; its output goes to `log`. `on_end` gets the id once the session is over."""
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-S", launch.__file__, *argv),
-                cwd=folder,
-                env=environment,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=output,
-                stderr=asyncio.subprocess.STDOUT,
-                start_new_session=True,
-            )
+            process = await sessions.start(argv, folder, environment, output)
         return cls(process, port, log, on_end)
 
     @property

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from local_workspace.apps.manifest import PORT_VARIABLE, Manifest, read_manifest
-from local_workspace.apps.orphans import ProcessRecord
 from local_workspace.apps.process import GRACE_SECONDS, AppProcess, free_port, tail
 from local_workspace.apps.proxy import AppProxy
 from local_workspace.apps.release import Release
 from local_workspace.apps.upstream import Upstream
 from local_workspace.auth import Auth
 from local_workspace.errors import Conflict, Unavailable
+from local_workspace.processes.sessions import Sessions
 
 LOG_BYTES = 1 << 20
 START_SECONDS = 60.0
@@ -29,7 +29,7 @@ class AppRuntime:
         folder: Path,
         client_id: str,
         environment: Callable[[Manifest], dict[str, str]],
-        record: ProcessRecord,
+        record: Sessions,
     ):
         self.name = name
         self.client_id = client_id

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from local_workspace.apps.manifest import Manifest
-from local_workspace.apps.orphans import ProcessRecord
 from local_workspace.apps.process import StartFailedError
 from local_workspace.apps.resources import environment
 from local_workspace.apps.runtime import AppRuntime
@@ -20,9 +19,13 @@ from local_workspace.auth import Auth
 from local_workspace.child import listen
 from local_workspace.engine import child_environment
 from local_workspace.errors import ApiError, BadRequest, Conflict
+from local_workspace.processes.sessions import Sessions
 from local_workspace.secrets.store import Secrets
 from local_workspace.state import State
 from local_workspace.workspace.store import WorkspaceObjects, normal
+
+MARK = "DATABRICKS_CLIENT_ID"
+"""The environment variable by which a process is known to be of an app."""
 
 
 class Apps:
@@ -39,7 +42,7 @@ class Apps:
         workspace_id: str,
     ):
         self.store = AppStore(state)
-        self._record = ProcessRecord(state)
+        self._record = Sessions(state, MARK)
         self._folder = folder
         self._auth = auth
         self._objects = objects
@@ -186,7 +189,7 @@ class Apps:
             "DATABRICKS_APP_NAME": name,
             "DATABRICKS_HOST": self._host,
             "DATABRICKS_WORKSPACE_ID": self._workspace_id,
-            "DATABRICKS_CLIENT_ID": app["client_id"],
+            MARK: app["client_id"],
             "DATABRICKS_CLIENT_SECRET": self._client_secrets[name],
         }
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])

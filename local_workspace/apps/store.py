@@ -65,7 +65,7 @@ class AppStore:
         if "settings" in values:
             values |= {"settings": json.dumps(values["settings"]), "update_time": timestamp()}
         columns = ", ".join(f"{column} = :{column}" for column in values)
-        self._state.execute(f"UPDATE apps SET {columns} WHERE name = :app", values | {"app": name})  # noqa: S608 - names
+        self._state.execute(f"UPDATE apps SET {columns} WHERE name = :app", values | {"app": name})
 
     def delete_app(self, name: str) -> None:
         """Forget an app and its deployments."""

@@ -72,7 +72,7 @@ class Clusters:
         names = ", ".join(f"{name} = :{name}" for name in facts)
         values = {name: json.dumps(v) if isinstance(v, dict) else v for name, v in facts.items()}
         self._state.execute(
-            f"UPDATE clusters SET {names} WHERE cluster_id = :cluster_id",  # noqa: S608 - names of columns, from our code
+            f"UPDATE clusters SET {names} WHERE cluster_id = :cluster_id",
             values | {"cluster_id": cluster_id},
         )
 

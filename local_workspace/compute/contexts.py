@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from local_workspace.compute.results import failed
-from local_workspace.compute.sessions import MARK
 
+MARK = "LOCAL_WORKSPACE_CONTEXT"
+"""The environment variable by which a process is known to be of a context."""
 GRACE_SECONDS = 2.0
 CANCEL_SECONDS = 5.0
 """A command that does not end so long after its interrupt ends with its process."""

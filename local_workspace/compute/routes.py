@@ -1,7 +1,5 @@
 """Clusters, instance pools and policies. One machine is every cluster: sizes and node types are kept and shown."""
 
-import binascii
-from base64 import b64decode, b64encode
 from typing import Any
 
 from fastapi import APIRouter, Query, Request
@@ -12,6 +10,7 @@ from local_workspace.compute.machine import node_type, spark_versions
 from local_workspace.compute.specs import checked
 from local_workspace.context import LocalWorkspace
 from local_workspace.errors import BadRequest
+from local_workspace.paging import page
 from local_workspace.parity import differs
 
 PREFIX = "/api/2.1/clusters"
@@ -63,7 +62,8 @@ def router(ws: LocalWorkspace) -> APIRouter:
     @api.get(f"{PREFIX}/list")
     def list_(request: Request, page_size: int = Query(20, ge=0), page_token: str = "") -> dict[str, Any]:
         found = [described(cluster) for cluster in _filtered(clusters.all(), request)]
-        return _page("clusters", found, min(page_size or 20, MAX_PAGE), page_token)
+        shown, following = page(found, min(page_size or 20, MAX_PAGE), page_token)
+        return {"clusters": shown} | following
 
     @api.post(f"{PREFIX}/events")
     def events(body: dict[str, Any]) -> dict[str, Any]:
@@ -77,10 +77,12 @@ def router(ws: LocalWorkspace) -> APIRouter:
         if body.get("order", "DESC") == "DESC":
             found.reverse()
         limit = min(_integer(body, "page_size") or _integer(body, "limit") or 50, MAX_EVENTS)
-        page = _page("events", found, limit, str(body.get("page_token") or ""), _integer(body, "offset"))
-        if token := page.get("next_page_token"):
-            page["next_page"] = {k: v for k, v in body.items() if k != "offset"} | {"page_token": token}
-        return page | {"total_count": len(found)}
+        shown, following = page(found, limit, str(body.get("page_token") or ""), _integer(body, "offset"))
+        answer: dict[str, Any] = {"events": shown, "total_count": len(found)} | following
+        if following:
+            kept = {name: value for name, value in body.items() if name != "offset"}
+            answer["next_page"] = kept | {"page_token": following["next_page_token"]}
+        return answer
 
     @api.post(f"{PREFIX}/start")
     @differs(SAME_MACHINE)
@@ -225,14 +227,3 @@ def _filtered(clusters: list[dict[str, Any]], request: Request) -> list[dict[str
     if query.get("sort_by.field") == "CLUSTER_NAME":
         clusters = sorted(clusters, key=lambda c: c["spec"]["cluster_name"])
     return clusters[::-1] if query.get("sort_by.direction") == "DESC" else clusters
-
-
-def _page(name: str, found: list[Any], size: int, token: str, first: int = 0) -> dict[str, Any]:
-    if token:
-        try:
-            first = int(b64decode(token, validate=True))
-        except (binascii.Error, ValueError):
-            raise BadRequest("page_token is not one this listing gave") from None
-    last = first + size
-    page: dict[str, Any] = {name: found[first:last]}
-    return page | ({"next_page_token": b64encode(str(last).encode()).decode()} if last < len(found) else {})

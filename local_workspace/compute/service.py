@@ -9,13 +9,13 @@ from typing import Any
 
 from local_workspace.auth import Auth, Principal
 from local_workspace.compute.clusters import INACTIVITY, USER_REQUEST, Clusters, InvalidState, now
-from local_workspace.compute.contexts import ExecutionContext
+from local_workspace.compute.contexts import MARK, ExecutionContext
 from local_workspace.compute.pools import InstancePools
-from local_workspace.compute.sessions import Sessions
 from local_workspace.compute.specs import complete
 from local_workspace.errors import BadRequest
 from local_workspace.jobs.process import environment as task_environment
-from local_workspace.serving.references import References
+from local_workspace.processes.sessions import Sessions
+from local_workspace.secrets.references import References
 from local_workspace.state import State
 
 SWEEP_SECONDS = 30.0
@@ -37,7 +37,7 @@ class Compute:
         self.clusters = Clusters(state)
         self.pools = InstancePools(state)
         self.contexts: dict[str, ExecutionContext] = {}
-        self._sessions = Sessions(state)
+        self._sessions = Sessions(state, MARK)
         self._folder = folder
         self._auth = auth
         self._references = references

@@ -1,17 +1,18 @@
 """The Lakeview API: `/api/2.0/lakeview/dashboards`."""
 
 import json
-from datetime import UTC, datetime
+import time
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from local_workspace.context import LocalWorkspace
+from local_workspace.cron import Cron
 from local_workspace.dashboards.definition import parsed
 from local_workspace.dashboards.store import Dashboard, Schedule
 from local_workspace.errors import BadRequest, Conflict, NotFound
-from local_workspace.jobs.cron import Cron
+from local_workspace.moments import iso
 from local_workspace.paging import page
 from local_workspace.parity import differs
 
@@ -137,7 +138,7 @@ def router(ws: LocalWorkspace) -> APIRouter:
             "display_name": dashboard.display_name,
             "embed_credentials": body.embed_credentials,
             "warehouse_id": body.warehouse_id or dashboard.warehouse_id,
-            "revision_create_time": _time(datetime.now(UTC).timestamp()),
+            "revision_create_time": iso(time.time()),
             "serialized_dashboard": dashboard.serialized,
         }
         store.publish(dashboard_id, snapshot)
@@ -238,10 +239,6 @@ def _unchanged(record: Dashboard | Schedule, etag: str | None) -> None:
         raise Conflict(f"etag {etag!r} is not that of the present version; read it again.")
 
 
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def shown(dashboard: Dashboard) -> dict[str, Any]:
     """A dashboard as the API shows it."""
     answer = {
@@ -252,8 +249,8 @@ def shown(dashboard: Dashboard) -> dict[str, Any]:
         "etag": str(dashboard.version),
         "lifecycle_state": dashboard.lifecycle,
         "serialized_dashboard": dashboard.serialized,
-        "create_time": _time(dashboard.created_at),
-        "update_time": _time(dashboard.updated_at),
+        "create_time": iso(dashboard.created_at),
+        "update_time": iso(dashboard.updated_at),
     }
     return answer | ({"warehouse_id": dashboard.warehouse_id} if dashboard.warehouse_id else {})
 
@@ -267,7 +264,7 @@ def published(dashboard: Dashboard) -> dict[str, Any]:
 
 def shown_schedule(schedule: Schedule) -> dict[str, Any]:
     """A schedule as the API shows it."""
-    times = {"create_time": _time(schedule.created_at), "update_time": _time(schedule.updated_at)}
+    times = {"create_time": iso(schedule.created_at), "update_time": iso(schedule.updated_at)}
     names = {"schedule_id": schedule.id, "dashboard_id": schedule.dashboard_id, "etag": str(schedule.version)}
     return schedule.body | names | times
 
@@ -275,4 +272,4 @@ def shown_schedule(schedule: Schedule) -> dict[str, Any]:
 def shown_subscription(dashboard_id: str, kept: dict[str, Any]) -> dict[str, Any]:
     """A subscription as the API shows it."""
     names = {"subscription_id": kept["id"], "schedule_id": kept["schedule_id"], "dashboard_id": dashboard_id}
-    return kept["body"] | names | {"etag": "1", "create_time": _time(kept["created_at"])}
+    return kept["body"] | names | {"etag": "1", "create_time": iso(kept["created_at"])}

@@ -5,10 +5,10 @@ import time
 from dataclasses import dataclass
 
 from local_workspace.alarm import Alarm, Due
+from local_workspace.cron import Cron
 from local_workspace.dashboards.definition import Widget, parsed, widgets
 from local_workspace.dashboards.store import Dashboard, DashboardStore
 from local_workspace.errors import ApiError, BadRequest
-from local_workspace.jobs.cron import Cron
 from local_workspace.sql.ask import Answer, Asking
 
 ROWS = 1000

@@ -70,7 +70,7 @@ class DashboardStore:
         row = {"id": dashboard_id, "owner": owner, "version": 1, "created_at": now, "updated_at": now} | values
         names = ", ".join(row)
         marks = ", ".join(f":{name}" for name in row)
-        self._state.execute(f"INSERT INTO dashboards ({names}) VALUES ({marks})", row)  # noqa: S608 - own names
+        self._state.execute(f"INSERT INTO dashboards ({names}) VALUES ({marks})", row)
         return self.get(dashboard_id)
 
     def get(self, dashboard_id: str) -> Dashboard:
@@ -92,7 +92,7 @@ class DashboardStore:
             self._check_free(dashboard.parent_path, values["display_name"])
         row = {"version": dashboard.version + 1, "updated_at": time.time()} | values
         sets = ", ".join(f"{name} = :{name}" for name in row)
-        update = f"UPDATE dashboards SET {sets} WHERE id = :id AND version = :before"  # noqa: S608 - own names
+        update = f"UPDATE dashboards SET {sets} WHERE id = :id AND version = :before"
         if not self._state.execute(update, row | {"id": dashboard.id, "before": dashboard.version}):
             raise Conflict(f"Dashboard {dashboard.id} was modified meanwhile; read it again.")
         return self.get(dashboard.id)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import local_workspace
-from local_workspace.apps import launch
 from local_workspace.engine import child_environment
+from local_workspace.processes import sessions
 
 MARK = "LOCAL_WORKSPACE_RUN"
 """The variable by which a process of a run is known after a crash."""
@@ -42,15 +42,7 @@ async def run(folder: Path, place: Path, env: dict[str, str], started: Callable[
     """
     command = (sys.executable, "-P", "-m", "local_workspace.runtime.task", str(folder))
     with (folder / "log.txt").open("ab") as log:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", launch.__file__, *command),
-            cwd=place,
-            env=env,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=log,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )
+        process = await sessions.start(command, place, env, log)
     try:
         started(process.pid)
         return await process.wait()

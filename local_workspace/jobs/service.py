@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from local_workspace.apps.orphans import kill_sessions
 from local_workspace.errors import BadRequest
 from local_workspace.jobs import graph, process
 from local_workspace.jobs.attempts import Attempts, Outcome, broken
 from local_workspace.jobs.execution import CANCELLED, RESTARTED, Execution
 from local_workspace.jobs.store import JobStore, Run, now
+from local_workspace.processes.sessions import kill_sessions
 
 if TYPE_CHECKING:
     from local_workspace.context import LocalWorkspace

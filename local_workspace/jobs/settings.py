@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+from local_workspace.cron import Cron
 from local_workspace.errors import BadRequest, NotImplementedHere
 from local_workspace.jobs import graph
-from local_workspace.jobs.cron import Cron
 from local_workspace.jobs.models import JobSettings, parsed
 
 KINDS = (

@@ -212,7 +212,7 @@ class JobStore:
         """The runs of a job, or of all, newest first."""
         where = "job_run_id IS NULL" + (" AND job_id = ?" if job_id is not None else "")
         rows = self._state.rows(
-            f"SELECT * FROM job_runs WHERE {where} ORDER BY run_id DESC",  # noqa: S608 - no input in it
+            f"SELECT * FROM job_runs WHERE {where} ORDER BY run_id DESC",
             [] if job_id is None else [min(job_id, LARGEST)],
         )
         return (_run(row) for row in rows)

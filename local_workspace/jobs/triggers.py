@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from local_workspace.alarm import Alarm, Due
+from local_workspace.cron import Cron
 from local_workspace.errors import ApiError
-from local_workspace.jobs.cron import Cron
 from local_workspace.jobs.service import Jobs
 from local_workspace.jobs.store import Job
 

@@ -57,7 +57,7 @@ def add(api: APIRouter, sessions: Sessions, page: Callable[..., Response], ws: L
         found = await viewer.get(f"{UC}/tables/{quote(full_name, safe='')}")
         shown, error, history = None, "", None
         try:
-            select = f"SELECT * FROM {quoted(full_name)} LIMIT {PREVIEW}"  # noqa: S608 - the name is quoted
+            select = f"SELECT * FROM {quoted(full_name)} LIMIT {PREVIEW}"
             shown = await viewer.sql(select, PREVIEW)
             if found.get("data_source_format") == "DELTA":
                 history = _only(HISTORY, await viewer.sql(f"DESCRIBE HISTORY {quoted(full_name)}", 20))

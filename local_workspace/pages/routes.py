@@ -1,6 +1,7 @@
 """The pages at the workspace's address, for people: what is there, found by looking."""
 
 from collections.abc import Callable, Coroutine
+from functools import lru_cache
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request
@@ -24,6 +25,10 @@ SECTIONS = (
     ("/ui/dashboards", "Dashboards", "Lakeview dashboards and alerts"),
     ("/ui/parity", "Parity", "what is real here, partial or refused"),
 )
+
+
+every_row = lru_cache(maxsize=1)(report.rows)
+"""It takes most of a second, and the routes stay as they are."""
 
 
 class PageRoute(APIRoute):
@@ -74,9 +79,9 @@ def router(ws: LocalWorkspace) -> APIRouter:
         return FileResponse(FOLDER / "style.css", headers=HEADERS)
 
     @api.get("/ui/parity")
-    async def parity(request: Request, state: str = "", service: str = "") -> Response:
+    def parity(request: Request, state: str = "", service: str = "") -> Response:
         sessions.viewer(request)
-        rows = report.rows(request.app)
+        rows = every_row(request.app)
         chosen = [row for row in rows if state in ("", row.state) and service in ("", row.service)]
         services = list(dict.fromkeys(row.service for row in rows if row.claims))
         return page("parity.html", rows=chosen, services=services, state=state, service=service)

@@ -4,7 +4,6 @@ Links of prompts with models, runs and traces are kept by MLflow's client in the
 they are answered 501.
 """
 
-from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -23,6 +22,7 @@ from local_workspace.models.mlflow_dialect import (
     tags_of,
 )
 from local_workspace.models.versions import Version
+from local_workspace.moments import iso
 from local_workspace.unity_catalog.routes import Body
 
 PROMPTS = f"{API}/prompts"
@@ -85,14 +85,10 @@ class NewTag(Body):
     value: str = ""
 
 
-def _time(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def _times(facts: dict[str, Any]) -> dict[str, str]:
     return {
-        "creation_timestamp": _time(facts["created_at"]),
-        "last_updated_timestamp": _time(facts["updated_at"]),
+        "creation_timestamp": iso(facts["created_at"] / 1000),
+        "last_updated_timestamp": iso(facts["updated_at"] / 1000),
     }
 
 

@@ -3,10 +3,10 @@
 import json
 import time
 import uuid
-from datetime import UTC, datetime
 from typing import Any
 
 from local_workspace.errors import AlreadyExists, NotFound
+from local_workspace.moments import iso
 from local_workspace.state import State
 
 TRASH_SECONDS = 30 * 24 * 3600
@@ -15,10 +15,6 @@ DDL = """
 CREATE TABLE IF NOT EXISTS saved_queries (
     id TEXT PRIMARY KEY, facts TEXT NOT NULL, created_at REAL NOT NULL, trashed_at REAL);
 """
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class SavedQueries:
@@ -31,7 +27,7 @@ class SavedQueries:
 
     def create(self, facts: dict[str, Any], owner: str, *, rename: bool) -> dict[str, Any]:
         """A new query. Raises AlreadyExists when its folder has the name, unless it may have another."""
-        moment = _now()
+        moment = iso(time.time())
         record = facts | {
             "id": str(uuid.uuid4()),
             "owner_user_name": owner,
@@ -61,7 +57,7 @@ class SavedQueries:
     def update(self, query_id: str, changes: dict[str, Any], user: str, *, rename: bool) -> dict[str, Any]:
         """Change a query; a value of None takes the field away. Raises NotFound, AlreadyExists."""
         with self._state.transaction():
-            record = self.get(query_id) | changes | {"update_time": _now(), "last_modifier_user_name": user}
+            record = self.get(query_id) | changes | {"update_time": iso(time.time()), "last_modifier_user_name": user}
             record["display_name"] = self._free_name(record, rename=rename)
             kept = {name: value for name, value in record.items() if value is not None and name != "lifecycle_state"}
             self._state.execute("UPDATE saved_queries SET facts = ? WHERE id = ?", [json.dumps(kept), query_id])

@@ -74,7 +74,7 @@ class Magics:
             errors="replace",
         )
         for line in process.stdout or ():
-            print(line, end="")  # noqa: T201
+            print(line, end="")
         if process.wait() and strict:
             raise subprocess.CalledProcessError(process.returncode, "%sh -e")
 
@@ -103,7 +103,7 @@ class Magics:
             raise Unsupported(f"local_workspace runs %pip install only, not %pip {command}")
         with tempfile.TemporaryDirectory() as folder:
             found = [fetched(self._shell, requirement, Path(folder)) for requirement in requirements]
-            print(self._shell.packages.install(found))  # noqa: T201
+            print(self._shell.packages.install(found))
 
     def skip(self, _line: str, _cell: str) -> None:
         """`%skip`: the cell is not run."""

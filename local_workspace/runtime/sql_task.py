@@ -38,7 +38,7 @@ def run_sql(shell: "Shell", source: str, query_id: str, warehouse_id: str) -> di
         data = answer.get("result", {}).get("data_array") or []
         rows = [dict(zip(names, row, strict=True)) for row in data[:MAX_ROWS]]
         if names:
-            print(as_text(Table(names, [column.get("type_text", "") for column in columns], data)))  # noqa: T201
+            print(as_text(Table(names, [column.get("type_text", "") for column in columns], data)))
     output = {"query_text": text, "warehouse_id": warehouse_id, "sql_statements": ids}
     return {"sql": output, "rows": rows}
 

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 import httpx
 
 from local_workspace.errors import Unavailable
+from local_workspace.secrets.references import References
 from local_workspace.serving.process import send
-from local_workspace.serving.references import References
 from local_workspace.serving.tasks import PATHS
 
 OPENAI = "https://api.openai.com/v1"

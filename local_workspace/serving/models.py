@@ -15,9 +15,9 @@ from local_workspace.config import Config
 from local_workspace.engine import Engine
 from local_workspace.errors import BadRequest, NotFound
 from local_workspace.models.store import MLMODEL, READY, RegisteredModels
+from local_workspace.secrets.references import References
 from local_workspace.serving.external import RemoteModel, remote_model
 from local_workspace.serving.process import CustomModel, LocalModel, ModelProcess
-from local_workspace.serving.references import References
 from local_workspace.serving.tasks import CHAT, EMBEDDINGS, PATHS
 from local_workspace.weights import Weights, WeightsError, choose
 

@@ -130,7 +130,7 @@ class Endpoints:
     def _set(self, name: str, **columns: Any) -> None:
         columns["updated_at"] = _now()
         assignments = ", ".join(f"{column} = ?" for column in columns)
-        sql = f"UPDATE serving_endpoints SET {assignments} WHERE name = ?"  # noqa: S608 - names written above
+        sql = f"UPDATE serving_endpoints SET {assignments} WHERE name = ?"
         self._state.execute(sql, [*columns.values(), name])
 
     def _endpoint(self, row: dict[str, Any]) -> Endpoint:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from local_workspace.serving.references import without_plaintext
+from local_workspace.secrets.references import without_plaintext
 from local_workspace.serving.service import CREATING, FAILED, Serving
 from local_workspace.serving.store import UPDATE_FAILED, Endpoint
 

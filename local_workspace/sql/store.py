@@ -119,7 +119,7 @@ class StatementStore:
         where = " AND ".join(condition for condition, _ in conditions)
         values = [value for _, given in conditions for value in given]
         # The conditions are this module's own; what is asked for is bound.
-        sql = f"SELECT * FROM executions WHERE {where} ORDER BY submitted_at DESC, id DESC LIMIT ?"  # noqa: S608
+        sql = f"SELECT * FROM executions WHERE {where} ORDER BY submitted_at DESC, id DESC LIMIT ?"
         return [_parsed(row) for row in self._state.rows(sql, [*values, limit])]
 
     def users(self) -> list[str]:

@@ -264,8 +264,8 @@ def test_a_killed_workspace_leaves_no_process_and_brings_its_apps_back(tmp_path)
 
     innocent = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True)
     with sqlite3.connect(tmp_path / "state.db") as state:
-        values = [innocent.pid, app.service_principal_client_id, 0]
-        state.execute("INSERT INTO app_processes VALUES (?, ?, ?)", values)
+        values = [innocent.pid, "DATABRICKS_CLIENT_ID", app.service_principal_client_id, 0]
+        state.execute("INSERT INTO process_sessions VALUES (?, ?, ?, ?)", values)
     state.close()
     try:
         with start_workspace(tmp_path) as second:

@@ -4,8 +4,8 @@ import time
 
 from local_workspace.auth import Auth
 from local_workspace.compute.service import Compute
+from local_workspace.secrets.references import References
 from local_workspace.secrets.store import Secrets
-from local_workspace.serving.references import References
 from local_workspace.state import State
 
 

@@ -85,5 +85,5 @@ class Syncs:
         )
 
     def _found(self, clause: str, values: list[Any]) -> list[Sync]:
-        rows = self._state.rows(f"SELECT * FROM vector_syncs {clause}", values)  # noqa: S608 - our own clauses
+        rows = self._state.rows(f"SELECT * FROM vector_syncs {clause}", values)
         return [Sync(**(row | {"columns": json.loads(row["columns"])})) for row in rows]

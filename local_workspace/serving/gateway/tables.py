@@ -1,13 +1,11 @@
 """The Delta tables that requests are recorded in."""
 
 import contextlib
-import time
 from typing import Any
 
-from local_workspace.errors import ApiError, BadRequest, Unavailable
+from local_workspace.errors import BadRequest
 from local_workspace.serving.gateway.wire import InferenceTable
-from local_workspace.sql.statements import Statements
-from local_workspace.sql.store import StatementStore
+from local_workspace.sql.ask import Asking
 from local_workspace.unity_catalog.store import CatalogStore, SecurableExists
 
 PAYLOAD = {
@@ -45,7 +43,6 @@ USAGE = {
 }
 """https://docs.databricks.com/aws/en/ai-gateway/configure-ai-gateway-endpoints (usage table); the context as JSON."""
 MAX_PAYLOAD = 2**20
-WAIT_SECONDS = 60.0
 MICROSECONDS_PER_DAY = 86_400_000_000
 
 
@@ -72,10 +69,9 @@ def moment(seconds: float) -> dict[str, Any]:
 class Tables:
     """Makes the tables when they are asked for."""
 
-    def __init__(self, catalog: CatalogStore, statements: Statements, store: StatementStore, user: str):
+    def __init__(self, catalog: CatalogStore, asking: Asking, user: str):
         self._catalog = catalog
-        self._statements = statements
-        self._store = store
+        self._asking = asking
         self._user = user
 
     async def payload(self, endpoint: str, settings: InferenceTable) -> None:
@@ -94,7 +90,8 @@ class Tables:
         if found is None:
             catalog, schema, _ = name.split(".")
             described = ", ".join(f"{column} {kind}" for column, kind in columns.items())
-            await self._run(f"CREATE TABLE IF NOT EXISTS {name} ({described})", catalog, schema)
+            create = f"CREATE TABLE IF NOT EXISTS {name} ({described})"
+            await self._asking.ask(create, self._user, catalog=catalog, schema=schema)
             found = self._catalog.get("table", name)
         there = {column["name"] for column in found["fields"]}
         if missing := [column for column in columns if column not in there]:
@@ -102,14 +99,3 @@ class Tables:
                 f"the table {name} exists and is no table of this kind: it has no column {missing[0]}; "
                 "choose another table_name_prefix"
             )
-
-    async def _run(self, sql: str, catalog: str, schema: str) -> None:
-        request: dict[str, Any] = {"sql": sql, "catalog": catalog, "schema_name": schema, "user": self._user}
-        request |= {"parameters": [], "row_limit": None, "byte_limit": None}
-        statement = self._statements.submit(request)
-        started = time.monotonic()
-        while not await self._statements.wait(statement, WAIT_SECONDS):
-            if time.monotonic() - started > WAIT_SECONDS:
-                raise Unavailable(f"the SQL engine did not make a table within {WAIT_SECONDS:.0f} s: {sql}")
-        if error := self._store.get(statement)["error"]:
-            raise ApiError(error["message"], error_code=error["error_code"])

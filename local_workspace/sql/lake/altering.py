@@ -164,7 +164,7 @@ class Target:
     def _refuse_rows(self, expression: str, test: str, condition: str, what: str) -> None:
         column = expression if test == "" else f"{quoted(expression)} {test}"
         # Names and the user's own expression.
-        query = f"SELECT count(*) AS n FROM {quoted(*self._name.split('.'))} WHERE {column}"  # noqa: S608
+        query = f"SELECT count(*) AS n FROM {quoted(*self._name.split('.'))} WHERE {column}"
         if count := self._session.sql(query).toArrow()["n"].to_pylist()[0]:
             raise SqlError(condition, f"{count} rows in {self._name} violate the new {what}.", "23512")
 

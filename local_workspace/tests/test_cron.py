@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+from local_workspace.cron import Cron
 from local_workspace.errors import BadRequest, NotImplementedHere
-from local_workspace.jobs.cron import Cron
 
 SATURDAY = datetime(2026, 3, 28, 1, 0, tzinfo=UTC)
 
