@@ -5,7 +5,7 @@ import sqlite3
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from local_workspace.parity import operations
@@ -23,7 +23,7 @@ class ApiError(Exception):
         self.error_code = error_code or self.error_code
         self.headers = headers or {}
 
-    def response(self) -> JSONResponse:
+    def response(self) -> Response:
         """The error as the HTTP answer."""
         body = {"error_code": self.error_code, "message": self.message, "details": []}
         return JSONResponse(body, self.status, headers=self.headers)
@@ -90,24 +90,24 @@ def install(app: FastAPI) -> None:
     """Answer every error of `app` in the shape of the Databricks REST API."""
 
     @app.exception_handler(ApiError)
-    async def _api_error(_request: Request, error: ApiError) -> JSONResponse:
+    async def _api_error(_request: Request, error: ApiError) -> Response:
         return error.response()
 
     @app.exception_handler(RequestValidationError)
-    async def _invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+    async def _invalid(_request: Request, error: RequestValidationError) -> Response:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'][1:])) or 'body'}: {e['msg']}" for e in error.errors())
         return BadRequest(f"Invalid request: {problems}").response()
 
     @app.exception_handler(OSError)
     @app.exception_handler(sqlite3.OperationalError)
-    async def _full(_request: Request, error: OSError | sqlite3.OperationalError) -> JSONResponse:
+    async def _full(_request: Request, error: OSError | sqlite3.OperationalError) -> Response:
         code = error.errno if isinstance(error, OSError) else error.sqlite_errorcode
         if code not in (errno.ENOSPC, errno.EDQUOT, sqlite3.SQLITE_FULL):
             raise error
         return DiskFull("The disk that holds the workspace is full: make room, then try again.").response()
 
     @app.exception_handler(HTTPException)
-    async def _http(request: Request, error: HTTPException) -> JSONResponse:
+    async def _http(request: Request, error: HTTPException) -> Response:
         if any(ord(character) < 32 for character in request.url.path):
             return BadRequest("the path has a control character").response()
         if error.status_code in (404, 405):

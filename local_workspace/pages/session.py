@@ -19,7 +19,7 @@ class SignIn(ApiError):
 
     status, error_code = 401, "UNAUTHENTICATED"
 
-    def response(self) -> HTMLResponse:  # type: ignore[override]
+    def response(self) -> HTMLResponse:
         """The form to show it with."""
         return render("sign_in.html", status=self.status, message=self.message)
 
