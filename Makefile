@@ -22,7 +22,7 @@ $(VENV)/.app: pyproject.toml local_workspace/pyproject.toml constraints.txt | $(
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.app
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[cli,notebooks,dev]' -e ./local_workspace
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[cli,notebooks,optimize,dev]' -e ./local_workspace
 	@touch $@
 
 demo: $(VENV)/.app  ## decide card transactions end to end; TRANSACTIONS=my.csv for your own, KEEP=1 to leave it running

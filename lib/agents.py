@@ -65,6 +65,8 @@ class Agent:
     default_timeout: ClassVar[float] = 30.0  # seconds, unless the config says otherwise
     llm_allowed: ClassVar[bool] = True
     input_schema: ClassVar[type[BaseModel] | None] = None  # `process` receives an instance of it, else the dict
+    prompt_inputs: ClassVar[frozenset[str]] = frozenset()  # the blanks of its prompt that it fills
+    output_schema: ClassVar[type[BaseModel] | None] = None  # what its model must answer
 
     def __init__(self, name: str, config: AgentConfig, services: Services | None = None):
         self.name, self.config, self.services = name, config, services or Services()

@@ -46,6 +46,18 @@ def _examples(settings: Settings) -> list[str]:
         input STRING, expected STRING, source STRING, created_at TIMESTAMP) USING DELTA"""
             for name in ("training_examples", "holdout")]
 
+# %% ../notebooks/03_unity_catalog.ipynb #e3276b94
+def _improvement(settings: Settings) -> list[str]:
+    tables = {
+        "feedback": """feedback_id STRING, decision_id STRING, subject_id STRING, agent_name STRING, correct BOOLEAN,
+            expected STRING, comment STRING, source STRING, created_at TIMESTAMP""",
+        "prompt_moves": """move_id STRING, name STRING, alias STRING, from_version BIGINT, to_version BIGINT,
+            moved_by STRING, why STRING, evidence STRING, moved_at TIMESTAMP""",
+        "optimizer_calls": """study STRING, call_key STRING, endpoint STRING, response STRING,
+            input_tokens BIGINT, output_tokens BIGINT, cost DOUBLE, latency_ms DOUBLE, created_at TIMESTAMP""",
+    }
+    return [f"CREATE TABLE IF NOT EXISTS {settings.table(name)} ({columns}) USING DELTA" for name, columns in tables.items()]
+
 # %% ../notebooks/03_unity_catalog.ipynb #a7e32571
 _COMMON = "record_id STRING, time TIMESTAMP, date DATE, service_name STRING"
 _SCOPE = """resource STRUCT<attributes: VARIANT, dropped_attributes_count: INT>, resource_schema_url STRING,
@@ -97,6 +109,7 @@ MIGRATIONS = (
     Migration("002_memory", _memory),
     Migration("003_examples", _examples),
     Migration("004_telemetry", _telemetry),
+    Migration("005_improvement", _improvement),
 )
 
 # %% ../notebooks/03_unity_catalog.ipynb #ec46a7f7
