@@ -169,6 +169,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                           'lib.core.InvalidInput': ('core.html#invalidinput', 'lib/core.py'),
                           'lib.core.InvalidInput.__init__': ('core.html#invalidinput.__init__', 'lib/core.py'),
                           'lib.core.InvalidOutput': ('core.html#invalidoutput', 'lib/core.py'),
+                          'lib.core.InvalidOutput.__init__': ('core.html#invalidoutput.__init__', 'lib/core.py'),
                           'lib.core.Metadata': ('core.html#metadata', 'lib/core.py'),
                           'lib.core.NotFound': ('core.html#notfound', 'lib/core.py'),
                           'lib.core.NotFound.__init__': ('core.html#notfound.__init__', 'lib/core.py'),

@@ -91,6 +91,9 @@ class ForbiddenCall(SotaError):
 class InvalidOutput(SotaError):
     "A model answered something that breaks the schema it was given."
     code = "invalid_output"
+    def __init__(self, message: str, answer: Any = None):  # what it answered and cost, where that is known (a `Completion`)
+        super().__init__(message)
+        self.answer = answer
 
 # %% ../notebooks/00_core.ipynb #edb6bff6
 def new_id() -> str:

@@ -259,7 +259,7 @@ def _checked(completion: Completion, schema: type[BaseModel], finish_reason: str
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the whole answer"
         cut = f"; it was cut off after {completion.output_tokens} tokens: raise max_tokens" if finish_reason == "length" else ""
-        raise InvalidOutput(f"endpoint {completion.endpoint} broke the schema {schema.__name__} at {where}: {first['msg']}{cut}") from error
+        raise InvalidOutput(f"endpoint {completion.endpoint} broke the schema {schema.__name__} at {where}: {first['msg']}{cut}", completion) from error
 
 class _Chat(_Caller):
     async def _request(self, endpoint: str, data: Any, max_tokens: int | None, temperature: float | None) -> dict[str, Any]:
