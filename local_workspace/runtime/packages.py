@@ -13,22 +13,38 @@ class InstallError(Exception):
     """A package could not be installed; the message is the end of what the installer said."""
 
 
-def install(target: Path, requirements: Sequence[str]) -> str:
-    """Install into `target`, with uv if there is one; returns what the installer said. Raises InstallError."""
+def _installer(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """What uv, or pip where there is no uv, says to these arguments."""
     beside = Path(sys.executable).parent / "uv"
     uv = str(beside) if beside.exists() else shutil.which("uv")
     tool = [uv, "pip", "install", "--python", sys.executable] if uv else [sys.executable, "-m", "pip", "install"]
-    ended = subprocess.run(  # noqa: S603 - the requirements are the user's own
-        [*tool, "--target", str(target), *requirements], capture_output=True, text=True, check=False
-    )
+    offline = ["--offline" if uv else "--no-index"] if "--dry-run" in arguments else []
+    command = [*tool, *offline, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - the user's requirements
+
+
+def _there(requirements: Sequence[str]) -> bool:
+    """Whether the workspace's own Python has them all: like serverless compute, it comes with packages."""
+    tried = _installer("--dry-run", *requirements)
+    return not tried.returncode and "Would install" not in tried.stdout + tried.stderr
+
+
+def install(target: Path, requirements: Sequence[str]) -> str:
+    """Install into `target`, with uv if there is one; returns what the installer said. Raises InstallError."""
+    ended = _installer("--target", str(target), *requirements)
     if ended.returncode:
         raise InstallError((ended.stderr or ended.stdout).strip()[-4000:])
     return ended.stdout + ended.stderr
 
 
-def prepared(target: Path, requirements: Sequence[str]) -> Path:
-    """A folder with `requirements`, installed once and kept: visible only when it is complete. Raises InstallError."""
+def prepared(target: Path, requirements: Sequence[str]) -> Path | None:
+    """A folder with `requirements`, installed once and kept: visible only when it is complete. Raises InstallError.
+
+    None when there is nothing to install.
+    """
     if not target.exists():
+        if _there(requirements):
+            return None
         staged = target.with_name(f".{secrets.token_hex(6)}")
         staged.mkdir(parents=True)
         try:

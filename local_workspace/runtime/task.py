@@ -102,8 +102,8 @@ def main(folder: Path) -> int:
 
 def run(shell: Shell, task: Task, folder: Path) -> Ended:
     """Install what is needed and run what is asked. Raises InstallError, OSError, ValueError."""
-    if task.environment:
-        shell.packages.use(prepared(Path(task.environment_folder), task.environment))
+    if task.environment and (packages := prepared(Path(task.environment_folder), task.environment)):
+        shell.packages.use(packages)
     if task.libraries and not (folder / "packages").exists():
         shell.packages.install(task.libraries)
     for place in reversed(task.import_from):

@@ -4,13 +4,16 @@ import base64
 import io
 import json
 import zipfile
+from pathlib import Path
 
+import httpx
 import pytest
 from databricks.sdk.errors import BadRequest
 from databricks.sdk.service.catalog import VolumeType
 from databricks.sdk.service.compute import Environment, Library, PythonPyPiLibrary
 from databricks.sdk.service.jobs import (
     JobEnvironment,
+    NotebookTask,
     PythonWheelTask,
     Run,
     RunType,
@@ -136,6 +139,18 @@ def test_a_wheel_is_installed_for_its_task_or_once_for_an_environment(workspace:
         run = run_task(workspace, made, environments=environments)
         assert client.jobs.get_run_output(run.tasks[0].run_id).logs == "greeter 2.0 ['x']\n"
     assert len(list((workspace.root / "jobs" / "environments").iterdir())) == 1
+
+
+def test_what_the_workspaces_python_has_is_not_installed_again(workspace: Running):
+    client = workspace.client
+    client.workspace.upload("/Shared/needs.txt", b"httpx>=0.28\n", format=ImportFormat.RAW, overwrite=True)
+    before = set((workspace.root / "jobs" / "environments").glob("*"))
+    path = notebook(client, "needs", "import httpx", "dbutils.notebook.exit(httpx.__file__)")
+    spec = Environment(environment_version="4", dependencies=["pyyaml>=6", "-r /Workspace/Shared/needs.txt"])
+    made = SubmitTask("n", notebook_task=NotebookTask(path), environment_key="default")
+    run = run_task(workspace, made, environments=[JobEnvironment("default", spec)])
+    assert Path(output(client, run.tasks[0])) == Path(httpx.__file__)
+    assert set((workspace.root / "jobs" / "environments").glob("*")) == before
 
 
 def test_a_package_that_cannot_be_installed_says_so(workspace: Running):
