@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['Action', 'Risk', 'assess', 'FraudOptions', 'read_options', 'RiskScorerAgent', 'SimilarCase', 'Case', 'describe',
-           'describe_case', 'brief', 'find_similar', 'Judgement', 'FraudDetectorAgent', 'factual_sentence',
-           'NarrativeAgent']
+           'describe_case', 'brief', 'find_similar', 'Judgement', 'prompt_values', 'FraudDetectorAgent',
+           'factual_sentence', 'NarrativeAgent']
 
 # %% ../../notebooks/12_fraud_agents.ipynb #e4cdb9f0
 @dataclass(frozen=True)
@@ -196,18 +196,24 @@ class Judgement(BaseModel):
 def _outcomes(cases: list[SimilarCase]) -> str:
     return "; ".join(f"{case.outcome or 'open'}: {case.content.partition('. ')[2][:80]}" for case in cases[:3]) or "none"
 
+
+def prompt_values(case: Case) -> dict[str, str]:
+    "What the detector tells the model about a case: one text for each blank of its prompt."
+    return {"payment": describe(case), "findings": "; ".join(case.reasons), "similar": _outcomes(case.similar_cases or [])}
+
 # %% ../../notebooks/12_fraud_agents.ipynb #e5ad2261
 class FraudDetectorAgent(_ModelAgent):
     "Whether a payment is fraud: the rules' risk and a model's judgement, weighed."
+    prompt_inputs = frozenset({"payment", "findings", "similar"})
+    output_schema = Judgement
+    max_tokens = 80  # of the model's answer
 
     async def process(self, data: Case) -> AgentResult:
         "The fraud score, the action it leads to and the model's reason."
         case = self.with_risk(data)
         if case.similar_cases is None and self.services.memory:
             case = case.model_copy(update={"similar_cases": await find_similar(self.services.memory, case)})
-        similar = case.similar_cases or []
-        values = {"payment": describe(case), "findings": "; ".join(case.reasons), "similar": _outcomes(similar)}
-        answer, metadata = await self.ask(values, Judgement, max_tokens=80)
+        answer, metadata = await self.ask(prompt_values(case), self.output_schema, self.max_tokens)
         return self._result(case, answer.data["fraud_score"] / 100, answer.data["reason"], metadata)
 
     def fallback(self, data: Case, error: SotaError) -> AgentResult:
@@ -241,6 +247,7 @@ def _sentences(text: str) -> str:  # without the tail that a token limit cut off
 
 class NarrativeAgent(_ModelAgent):
     "Says in a sentence or two what was decided and why."
+    prompt_inputs = frozenset({"payment", "decision", "finding"})
 
     async def process(self, data: Case) -> AgentResult:
         "The model's words."

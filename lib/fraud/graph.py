@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lib.memory import MemoryStore
 
 # %% auto #0
-__all__ = ['Account', 'build_graph', 'GraphOptions', 'FraudCaseAgent', 'seed_memory']
+__all__ = ['Account', 'build_graph', 'GraphOptions', 'FraudCaseAgent', 'past_cases', 'seed_memory']
 
 # %% ../../notebooks/13_fraud_graph.ipynb #fc7b9b5b
 class Account(TypedDict, total=False):
@@ -217,17 +217,19 @@ class FraudCaseAgent(EnrichmentAgent):
         self.services.workspace.execute(f"INSERT INTO {table} ({columns}) VALUES ({values})", **row)  # type: ignore[union-attr]  # noqa: S608
 
 # %% ../../notebooks/13_fraud_graph.ipynb #c40476c7
-async def seed_memory(memory: MemoryStore, profiles: Profiles,
-                      history: pd.DataFrame,  # labelled payments; those whose label is not yet known are left out
-                      n: int = 60, seed: int = 0, agent_name: str = "fraud_case") -> int:  # memories stored
-    "Remember labelled past cases, half of them fraud; doing it again adds nothing."
+def past_cases(history: pd.DataFrame,  # labelled payments; those whose label is not yet known are left out
+               profiles: Profiles, n: int = 60, seed: int = 0, agent_name: str = "fraud_case") -> list[Memory]:
+    "Labelled cases worth remembering, half of them fraud, with the words by which a new case finds them."
     import pandas as pd
 
     labelled = history[history.timestamp < history.timestamp.max() - LABEL_DELAY]
-    drawn = [group.sample(min(n // 2, len(group)), random_state=seed) for _, group in labelled.groupby("is_fraud")]
-    sample = pd.concat(drawn)
-    cases = zip(to_transactions(sample), sample.is_fraud.map(bool), strict=True)
-    return await memory.store_many(
-        Memory(agent_name, describe_case(payment, assess(payment, profiles).reasons), payment.transaction_id,
-               outcome="fraud" if is_fraud else "genuine", memory_id=f"history-{payment.transaction_id}",
-               created_at=payment.timestamp) for payment, is_fraud in cases)
+    sample = pd.concat([group.sample(min(n // 2, len(group)), random_state=seed) for _, group in labelled.groupby("is_fraud")])
+    return [Memory(agent_name, describe_case(payment, assess(payment, profiles).reasons), payment.transaction_id,
+                   outcome="fraud" if is_fraud else "genuine", memory_id=f"history-{payment.transaction_id}", created_at=payment.timestamp)
+            for payment, is_fraud in zip(to_transactions(sample), sample.is_fraud.map(bool), strict=True)]
+
+
+async def seed_memory(memory: MemoryStore, profiles: Profiles, history: pd.DataFrame, n: int = 60, seed: int = 0,
+                      agent_name: str = "fraud_case") -> int:  # memories stored
+    "Remember `past_cases`; doing it again adds nothing."
+    return await memory.store_many(past_cases(history, profiles, n, seed, agent_name))
