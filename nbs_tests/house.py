@@ -26,6 +26,7 @@ FLOORS = (
     "context",
     "deploy",
     "jobs",
+    "gate_statistics",
     "evaluation",
     "trials",
     "fraud.examples",
