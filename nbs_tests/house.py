@@ -28,6 +28,7 @@ FLOORS = (
     "jobs",
     "gate_statistics",
     "evaluation",
+    "spending",
     "trials",
     "fraud.examples",
     "optimize_dspy",
