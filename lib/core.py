@@ -91,9 +91,10 @@ class ForbiddenCall(SotaError):
 class InvalidOutput(SotaError):
     "A model answered something that breaks the schema it was given."
     code = "invalid_output"
-    def __init__(self, message: str, answer: Any = None):  # what it answered and cost, where that is known (a `Completion`)
+    def __init__(self, message: str, answer: Any = None,  # what it answered and cost, where that is known (a `Completion`)
+                 prompt: str | None = None):  # the prompt version that led to it, where that is known, such as `triage v3`
         super().__init__(message)
-        self.answer = answer
+        self.answer, self.prompt = answer, prompt
 
 # %% ../notebooks/00_core.ipynb #edb6bff6
 def new_id() -> str:

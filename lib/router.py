@@ -20,7 +20,7 @@ from .core import AgentInput, AgentOutput, call_scope
 from .core import AlreadyExists, ConfigurationError, NotFound, Unavailable
 
 # %% auto #0
-__all__ = ['AgentRegistry', 'AgentRouter']
+__all__ = ['AgentRegistry', 'load_class', 'prompt_contracts', 'AgentRouter']
 
 # %% ../notebooks/10_router.ipynb #e685e8f4
 class AgentRegistry(Mapping[str, Agent]):
@@ -58,23 +58,51 @@ class AgentRegistry(Mapping[str, Agent]):
         return len(self._agents)
 
 # %% ../notebooks/10_router.ipynb #1f35b560
-def _load_agent(name: str, config: AgentConfig, services: Services) -> Agent:
-    """The agent that `config` describes. Raises ConfigurationError naming the agent and what is wrong."""
-    where = f"agents.{name}.class"
-    if config.execution_mode != "in_process":
-        raise ConfigurationError(
-            f"agents.{name}.execution_mode is {config.execution_mode!r}: this version runs agents in_process only"
-        )
-    module_name, _, class_name = config.class_.partition(":")
+def load_class(
+    path: str,  # `package.module:Class`
+    where: str = "class",  # the setting it comes from, for the error
+) -> type[Any]:
+    """The class at `path`. Raises ConfigurationError naming the setting and what cannot be loaded."""
+    module_name, _, class_name = path.partition(":")
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except ModuleNotFoundError as error:
         raise ConfigurationError(f"{where}: no module {error.name!r}; expected 'package.module:Class'") from error
     except (AttributeError, ValueError) as error:
-        raise ConfigurationError(f"{where}: {config.class_!r} does not name a class as 'package.module:Class'") from error
-    if not (isinstance(found, type) and issubclass(found, Agent)):
-        raise ConfigurationError(f"{where}: {config.class_} is not an Agent")
-    return found(name, config, services)
+        raise ConfigurationError(f"{where}: {path!r} does not name a class as 'package.module:Class'") from error
+    if not isinstance(found, type):
+        raise ConfigurationError(f"{where}: {path} is not a class")
+    return found
+
+
+def _agent_class(name: str, config: AgentConfig) -> type[Agent]:
+    found = load_class(config.class_, f"agents.{name}.class")
+    if not issubclass(found, Agent):
+        raise ConfigurationError(f"agents.{name}.class: {config.class_} is not an Agent")
+    return found
+
+
+def _load_agent(name: str, config: AgentConfig, services: Services) -> Agent:
+    """The agent that `config` describes. Raises ConfigurationError naming the agent and what is wrong."""
+    if config.execution_mode != "in_process":
+        raise ConfigurationError(
+            f"agents.{name}.execution_mode is {config.execution_mode!r}: this version runs agents in_process only"
+        )
+    return _agent_class(name, config)(name, config, services)
+
+# %% ../notebooks/10_router.ipynb #f754952e
+def prompt_contracts(config: RuntimeConfig) -> dict[str, frozenset[str]]:
+    """The blanks that each prompt's agent fills, by prompt. Raises ConfigurationError naming an agent."""
+    contracts: dict[str, tuple[str, frozenset[str]]] = {}
+    for name, agent in config.agents.items():
+        if agent.prompt and (inputs := _agent_class(name, agent).prompt_inputs):
+            first, known = contracts.setdefault(agent.prompt, (name, inputs))
+            if inputs != known:
+                raise ConfigurationError(
+                    f"agents.{name}.prompt: {agent.prompt} is also the prompt of {first}, which fills {', '.join(sorted(known))}; "
+                    f"{name} fills {', '.join(sorted(inputs))}: give each its own prompt"
+                )
+    return {prompt: inputs for prompt, (_, inputs) in contracts.items()}
 
 # %% ../notebooks/10_router.ipynb #96755303
 class AgentRouter:

@@ -7,7 +7,7 @@ import pytest
 from lib.agents import Agent, AgentResult, EchoAgent
 from lib.config import AgentConfig, RuntimeConfig
 from lib.core import AgentInput, AlreadyExists, ConfigurationError, DeadlineExceeded, NotFound, Unavailable
-from lib.router import AgentRegistry, AgentRouter
+from lib.router import AgentRegistry, AgentRouter, load_class, prompt_contracts
 
 
 def config(**agents: dict) -> RuntimeConfig:
@@ -132,3 +132,34 @@ async def test_a_passed_deadline_is_not_tried_again():
 async def test_agents_reach_each_other_by_name():
     router = AgentRouter.from_config(config(peer=here(Peer)))
     assert (await router.route("peer", {"hello": "you"})).result == {"said": {"hello": "you"}}
+
+
+class Teller(Agent):
+    prompt_inputs = frozenset({"story"})
+
+
+class Judge(Agent):
+    prompt_inputs = frozenset({"story", "law"})
+
+
+def test_what_an_agent_fills_is_what_its_prompt_must_ask_for():
+    agents = config(
+        teller=here(Teller) | {"prompt": "tell"}, judge=here(Judge) | {"prompt": "judge"}, quiet=here(Teller)
+    )
+    assert prompt_contracts(agents) == {"tell": {"story"}, "judge": {"story", "law"}}
+    shared = config(teller=here(Teller) | {"prompt": "tell"}, judge=here(Judge) | {"prompt": "tell"})
+    with pytest.raises(ConfigurationError, match=r"agents\.judge\.prompt.*also the prompt of teller"):
+        prompt_contracts(shared)
+    with pytest.raises(ConfigurationError, match=r"agents\.teller\.class: no module 'nowhere'"):
+        prompt_contracts(config(teller={"class": "nowhere:Teller", "prompt": "tell"}))
+
+
+def test_a_class_is_loaded_by_its_path_or_refused_with_its_setting():
+    assert load_class("lib.agents:Agent", "agents.x.task") is Agent
+    for path, told in (
+        ("no.such:Thing", "no module 'no'"),
+        ("lib.agents:Nothing", "name"),
+        ("lib.agents:span", "class"),
+    ):
+        with pytest.raises(ConfigurationError, match=rf"^agents\.x\.task: .*{told}"):
+            load_class(path, "agents.x.task")
