@@ -29,7 +29,7 @@ from .settings import Settings, load_settings
 from .workspace import translate
 
 # %% auto #0
-__all__ = ['Report', 'repository', 'setup', 'Release', 'AppDeployment', 'app_url']
+__all__ = ['Report', 'repository', 'setup', 'environment', 'Release', 'wait_until', 'AppDeployment', 'app_url']
 
 # %% ../notebooks/18_deploy.ipynb #0055bf2a
 Report = Callable[[str], None]  # told what has just been done
@@ -68,12 +68,12 @@ def setup(
         report(f"chat endpoint: {waiting['chat'].result()}")
 
 # %% ../notebooks/18_deploy.ipynb #e7aa9cbb
-_CODE = ("lib/**/*.py", "app/*.py", "app/config/*", "app/prompts/*", "settings.ini", "constraints.txt")
+_CODE = ("lib/**/*.py", "app/*.py", "app/config/*", "app/prompts/*", "jobs/*", "settings.ini", "constraints.txt")
 _NOT_THE_APPS = ("target", "host", "token", "client_id", "client_secret", "spark_remote", "app_port", "in_app")
 
 
-def _environment(settings: Settings, root: Path) -> dict[str, str]:
-    """What the app must be told so that it has the same names as we have; its address and identity the platform gives."""
+def environment(settings: Settings, root: Path) -> dict[str, str]:
+    """What an app or a job must be told to have the same names as we have; its address and identity the platform gives."""
     told = {"SOTA_TARGET": settings.target}
     if settings.zerobus_endpoint:
         told["ZEROBUS_ENDPOINT"] = settings.zerobus_endpoint
@@ -109,7 +109,7 @@ class Release:
         }
         manifest = yaml.safe_load((root / "app/app.yaml").read_text(encoding="utf-8"))
         given = {entry["name"] for entry in manifest["env"]}
-        extra = _environment(settings, root)
+        extra = environment(settings, root)
         manifest["env"] += [{"name": name, "value": value} for name, value in extra.items() if name not in given]
         files["app.yaml"] = yaml.safe_dump(manifest, sort_keys=False).encode()
         files["requirements.txt"] = (root / "app/requirements.txt").read_bytes()
@@ -129,7 +129,7 @@ class Release:
 _T = TypeVar("_T")
 
 
-def _until(
+def wait_until(
     look: Callable[[], _T],
     done: Callable[[_T], bool],
     what: str,
@@ -260,7 +260,7 @@ class AppDeployment:
             if _compute(app) in (apps.ComputeState.STOPPED, apps.ComputeState.ERROR):
                 self.client.apps.start(name)
             starting = f"the compute of app {name}"
-            return _until(
+            return wait_until(
                 lambda: self.client.apps.get(name), lambda app: _compute(app) is apps.ComputeState.ACTIVE, starting, 1200
             )
 
@@ -271,7 +271,7 @@ class AppDeployment:
         with translate(f"deploying app {app.name}"):
             started = cast(apps.AppDeployment, self.client.apps.deploy(app.name, wanted).response)
             deployment_id = started.deployment_id or ""
-            done = _until(
+            done = wait_until(
                 lambda: self.client.apps.get_deployment(app.name, deployment_id),
                 lambda found: _state(found) not in running,
                 f"deployment {deployment_id}",

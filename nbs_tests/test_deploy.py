@@ -103,7 +103,8 @@ def test_the_app_has_its_own_identity_and_runs_the_staged_files(context: AppCont
     source = app.active_deployment.source_code_path
     assert source.endswith(f"/{APP}/{release.id}")
     listed = {item.path for item in context.workspace.client.workspace.list(source, recursive=True)}
-    assert {f"{source}/{name}" for name in release.files} <= listed
+    notebooks = {name: name.removesuffix(".py") for name in release.files if name.startswith("jobs/")}
+    assert {f"{source}/{notebooks.get(name, name)}" for name in release.files} <= listed
 
 
 async def test_a_deployment_is_verified_end_to_end(context: AppContext, url: str):
