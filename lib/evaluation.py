@@ -5,30 +5,27 @@
 # %% ../notebooks/19_evaluation.ipynb #406c6750
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from numbers import Integral, Real
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel
-from scipy import stats
 
-from .core import InvalidInput
-from lib.gate_statistics import (
-    Floats,
-    bca_interval,
-    bootstrap,
-    looks_alpha,
-    mcnemar,
-    required_rows,
-    resampled_quantile,
-)
+from .core import InvalidInput, NotFound
+from .gate_statistics import differences, looks_alpha, mcnemar, numbers, paired, planned_rows
+from .settings import Settings
+from .workspace import Workspace
 
 # %% auto #0
-__all__ = ['Example', 'Judged', 'Task', 'Verdict', 'compare']
+__all__ = ['SHARES', 'METRICS', 'COMPARED', 'Example', 'Judged', 'Task', 'split_of', 'Dataset', 'check_leakage', 'load_dataset',
+           'metric', 'summarise', 'Verdict', 'compare', 'SignedVerdict', 'write_verdict', 'read_verdict', 'log_verdict']
 
 # %% ../notebooks/19_evaluation.ipynb #8ef7dc87
 @dataclass(frozen=True)
@@ -64,6 +61,136 @@ class Task(Protocol):
         "What an answer was worth."
         ...
 
+# %% ../notebooks/19_evaluation.ipynb #d056957b
+SHARES: Mapping[str, float] = {"train": 0.5, "validation": 0.5}
+_TABLES = {"training_examples": ("train", "validation"), "holdout": ("holdout",)}
+
+
+def _hash(text: str) -> int:  # 256 bits
+    return int.from_bytes(hashlib.sha256(text.encode()).digest())
+
+
+def split_of(subject_id: str, shares: Mapping[str, float] = SHARES) -> str:
+    "The split that a subject belongs to, for ever."
+    position, names = _hash(subject_id) / 2**256 * sum(shares.values()), list(shares)
+    return names[int(np.searchsorted(np.cumsum(list(shares.values())), position, side="right"))]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    "The examples of one agent, in three splits that share nothing."
+    agent_name: str
+    train: list[Example]
+    validation: list[Example]
+    holdout: list[Example]
+    version: str  # 12 hexadecimal digits of a sha256 over the examples
+
+# %% ../notebooks/19_evaluation.ipynb #ec6c438f
+def _parsed(row: Mapping[str, Any], table: str) -> Iterator[dict[str, Any]]:
+    for column in ("input", "expected"):
+        where = f"{table}.{column}"
+        try:
+            value = json.loads(row[column] or "")
+        except ValueError:
+            raise InvalidInput(f"{where} of example {row['example_id']} is not JSON", field=where) from None
+        if not isinstance(value, dict) or (column == "input" and not all(isinstance(text, str) for text in value.values())):
+            raise InvalidInput(f"{where} of example {row['example_id']} must be a JSON object{' of texts' if column == 'input' else ''}", field=where)
+        if column == "expected" and value.get("label") is None:
+            raise InvalidInput(f"{where} of example {row['example_id']} has no label: it names the true class", field=f"{where}.label")
+        yield value
+
+
+def _example(row: Mapping[str, Any], table: str) -> Example:
+    inputs, expected = _parsed(row, table)
+    subject = row["subject_id"] or row["example_id"]
+    split = "holdout" if table == "holdout" else split_of(subject)
+    return Example(row["example_id"], inputs, expected, subject, split)  # type: ignore[arg-type]  # one of SHARES
+
+# %% ../notebooks/19_evaluation.ipynb #de815b0a
+def check_leakage(examples: Sequence[Example]) -> None:
+    "Raises InvalidInput naming ids that come twice, and subjects or inputs that lie in more than one split."
+    if repeated := [name for name, count in Counter(one.id for one in examples).items() if count > 1]:
+        raise InvalidInput(f"{len(repeated)} example ids come more than once, such as {', '.join(repeated[:3])}: "
+                           "an example is one row of one table", field="example_id")
+    for what, field_name, key in (("subjects", "subject_id", lambda one: one.subject_id or one.id),
+                                  ("inputs", "input", lambda one: json.dumps(one.inputs, sort_keys=True))):
+        first: dict[str, Example] = {}
+        leaks = [(first[key(one)], one) for one in examples if first.setdefault(key(one), one).split != one.split]
+        if leaks:
+            shown = "; ".join(f"{a.id} ({a.split}) and {b.id} ({b.split})" for a, b in leaks[:3])
+            raise InvalidInput(f"leakage: {len(leaks)} {what} are in two splits, such as those of {shown}: remove one of each", field=field_name)
+
+
+def _drawn(examples: Sequence[Example], limit: int | None, seed: int) -> list[Example]:
+    by_label: dict[str, list[Example]] = {}
+    for one in sorted(examples, key=lambda one: _hash(f"{seed}:{one.id}")):
+        by_label.setdefault(str(one.expected["label"]), []).append(one)
+    places = {one.id: (rank and (rank + 0.5) / len(group), label)  # one of each first, then each in its share
+              for label, group in by_label.items() for rank, one in enumerate(group)}
+    return sorted(examples, key=lambda one: places[one.id])[:limit]
+
+# %% ../notebooks/19_evaluation.ipynb #09a2611c
+def load_dataset(workspace: Workspace, settings: Settings, agent_name: str,
+                 limits: Mapping[str, int] | None = None,  # split: rows at most, drawn by the seed, each class in its share
+                 seed: int = 0) -> Dataset:
+    "An agent's examples. Raises NotFound for an unknown agent, InvalidInput for leakage, an empty split or one class only."
+    limits = limits or {}
+    for name, limit in limits.items():
+        if name not in (*SHARES, "holdout") or limit < 1:
+            raise InvalidInput(f"limits.{name} is {limit}: a limit is 1 or more, for train, validation or holdout", field=f"limits.{name}")
+    examples = []
+    for table in _TABLES:
+        rows = workspace.sql(f"SELECT example_id, subject_id, input, expected FROM {settings.table(table)} "  # noqa: S608  # a name from Settings
+                             "WHERE agent_name = :agent ORDER BY example_id", agent=agent_name)
+        examples += [_example(row, table) for row in rows]
+    if not examples:
+        _refuse_unknown(workspace, settings, agent_name)
+    check_leakage(examples)
+    splits = {name: _drawn([one for one in examples if one.split == name], limits.get(name), seed) for name in (*SHARES, "holdout")}
+    for table, names in _TABLES.items():
+        for name in names:
+            _check_split(splits[name], name, f"{settings.table(table)}, agent {agent_name}")
+    contents = json.dumps([asdict(one) for split in splits.values() for one in split], sort_keys=True)
+    return Dataset(agent_name, **splits, version=hashlib.sha256(contents.encode()).hexdigest()[:12])
+
+
+def _refuse_unknown(workspace: Workspace, settings: Settings, agent_name: str) -> None:
+    both = " UNION ".join(f"SELECT agent_name FROM {settings.table(table)}" for table in _TABLES)  # noqa: S608  # names from Settings
+    known = sorted(row["agent_name"] for row in workspace.sql(both))
+    raise NotFound(f"no training rows for agent {agent_name!r}; there are some for: {', '.join(known) or 'none at all'}", known=known)
+
+
+def _check_split(examples: Sequence[Example], split: str, where: str) -> None:
+    if not examples:
+        raise InvalidInput(f"no {'training' if split == 'train' else split} rows ({where}): add labelled examples", field=split)
+    labels = {str(one.expected["label"]) for one in examples}
+    if len(labels) == 1:
+        raise InvalidInput(f"all {len(examples)} {split} rows are of one class, {labels.pop()!r} ({where}): add rows of another, "
+                           "or raise the limit", field=split)
+
+# %% ../notebooks/19_evaluation.ipynb #d1bb95e1
+METRICS: Mapping[str, Callable[[Judged], float]] = {
+    "accuracy": lambda judged: float(judged.correct),
+    "score": lambda judged: judged.score,
+    "cost": lambda judged: -judged.cost,
+}
+
+
+def metric(name: str) -> Callable[[Judged], float]:  # higher is better
+    "What an optimiser maximises, by its name. Raises NotFound naming those there are."
+    if name not in METRICS:
+        raise NotFound(f"unknown metric {name!r}; there are {', '.join(METRICS)}", known=list(METRICS))
+    return METRICS[name]
+
+
+def summarise(frame: pd.DataFrame) -> dict[str, float]:
+    "How a prompt did over all its rows. Raises InvalidInput naming a column that is missing or wrong."
+    mean = {name: float(numbers(frame, "frame", name).mean())
+            for name in ("correct", "score", "cost", "valid", "input_tokens", "output_tokens")}
+    p50, p95 = np.quantile(numbers(frame, "frame", "latency_ms"), (0.5, 0.95))
+    return {"rows": len(frame), "accuracy": mean["correct"], "brier": 1 - mean["score"], "cost": mean["cost"], "valid": mean["valid"],
+            "p50_ms": float(p50), "p95_ms": float(p95), "input_tokens": mean["input_tokens"], "output_tokens": mean["output_tokens"]}
+
 # %% ../notebooks/19_evaluation.ipynb #dbc67ece
 @dataclass(frozen=True)
 class Verdict:
@@ -87,81 +214,22 @@ class Verdict:
     parameters: Mapping[str, float] = field(default_factory=dict, hash=False)  # that `compare` was called with
 
 # %% ../notebooks/19_evaluation.ipynb #645247a7
-_NUMBERS = ("correct", "score", "cost", "latency_ms")
-_NUMERIC = {"integer", "floating", "boolean", "decimal", "mixed-integer-float"}
-_LARGEST = 1e12
-
-
-def _column(frame: pd.DataFrame, which: str, name: str) -> Any:
-    if not isinstance(frame, pd.DataFrame):
-        raise InvalidInput(f"{which} is a {type(frame).__name__}: pass a pandas DataFrame, one row an example", field=which)
-    if list(frame.columns).count(name) != 1:
-        found = "has the column twice" if name in frame.columns else f"has only {', '.join(map(str, frame.columns)) or 'no columns'}"
-        raise InvalidInput(f"{which}.{name}: {which} needs one column {name!r}, it {found}", field=f"{which}.{name}")
-    return frame[name].to_numpy(dtype=object if name == "id" else None)
-
-
-def _ids(frame: pd.DataFrame, which: str) -> Any:
-    ids, name = _column(frame, which, "id"), f"{which}.id"
-    if not len(ids):
-        raise InvalidInput(f"{which} has no rows: evaluate the prompt on the holdout first", field=which)
-    if pd.api.types.infer_dtype(ids, skipna=False) not in ("string", "integer"):
-        raise InvalidInput(f"{name} must be text throughout, or whole numbers throughout, none missing", field=name)
-    if repeated := pd.Series(ids)[pd.Series(ids).duplicated()].unique()[:3].tolist():
-        raise InvalidInput(f"{name}: {', '.join(map(str, repeated))} appears more than once; one row an example", field=name)
-    return ids
-
-
-def _numbers(frame: pd.DataFrame, which: str, name: str) -> Floats:
-    raw, where = _column(frame, which, name), f"{which}.{name}"
-    if pd.api.types.infer_dtype(raw, skipna=True) not in _NUMERIC:
-        raise InvalidInput(f"{where} must be {'true or false' if name == 'correct' else 'numbers'}, not {raw.dtype} such as {raw[0]!r}", field=where)
-    values = pd.to_numeric(pd.Series(raw), errors="coerce").to_numpy(dtype=float, na_value=np.nan)
-    bad = ~(np.abs(values) <= _LARGEST) if name != "correct" else ~np.isin(values, (0.0, 1.0))
-    if bad.any():
-        row = frame["id"].iloc[int(bad.argmax())]
-        allowed = "true or false (1 or 0)" if name == "correct" else "a finite number"
-        raise InvalidInput(f"{where} is {raw[int(bad.argmax())]} for id {row}: it must be {allowed}", field=where)
-    return values
-
-# %% ../notebooks/19_evaluation.ipynb #df2ce1a1
-def _paired(baseline: pd.DataFrame, candidate: pd.DataFrame) -> dict[str, tuple[Floats, Floats]]:
-    ids = _ids(baseline, "baseline"), _ids(candidate, "candidate")
-    if odd := set(ids[0]) ^ set(ids[1]):
-        names = ", ".join(f"{one} ({'candidate' if one in set(ids[0]) else 'baseline'} lacks it)" for one in sorted(odd, key=str)[:3])
-        raise InvalidInput(f"candidate.id: both must be evaluated on the same rows; {len(odd)} are in one only: {names}", field="candidate.id")
-    orders = [np.argsort(one.astype(str), kind="stable") for one in ids]
-    return {name: (_numbers(baseline, "baseline", name)[orders[0]], _numbers(candidate, "candidate", name)[orders[1]])
-            for name in _NUMBERS}
-
-
+COMPARED = ("correct", "score", "cost", "latency_ms")
 _RANGES = {"looks": (1, 100), "margin_cost": (0, math.inf), "margin_p95_ms": (0, math.inf)}
 
 
-def _check_parameters(parameters: Mapping[str, Any]) -> None:
+def _checked(parameters: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in parameters.items():
         kind = Integral if name in ("looks", "look") else Real
         low, high = (1, parameters["looks"]) if name == "look" else _RANGES.get(name, (1e-6, 1 - 1e-6))
         if isinstance(value, bool) or not isinstance(value, kind) or not low <= float(value) <= high:
             number = "whole number" if kind is Integral else "number"
             raise InvalidInput(f"{name} must be a {number} from {low:g} to {high:g}, not {value!r}", field=name)
+    return {name: int(value) if isinstance(value, Integral) else float(value) for name, value in parameters.items()}
 
 # %% ../notebooks/19_evaluation.ipynb #5accdea2
-_ACCURACY_SHARE = 0.75  # of the promotions that may be missed: the tests of accuracy, cost and p95 must all succeed
-
-
-def _planned_rows(alpha: float, power: float, min_effect: float, disagreement: float, seen: int, n: int) -> int:
-    surely = float(stats.beta.ppf(0.025, seen, n - seen + 1)) if seen else 0.0  # Clopper & Pearson 1934, lower bound
-    share = max(disagreement, min_effect, math.ceil(surely * 100) / 100 if surely > disagreement else 0.0)
-    return required_rows(alpha, 1 - _ACCURACY_SHARE * (1 - power), min_effect, min(share, 1.0))
-
-
 def _above(value: float, margin: float) -> bool:  # a difference of sums is not exact
     return value > margin + 1e-9 * max(1.0, abs(margin))
-
-
-def _upper(resampled: Floats, point: float, level: float) -> float:
-    return max(point, float(np.quantile(resampled, level)))
 
 # %% ../notebooks/19_evaluation.ipynb #e8144715
 def compare(baseline: pd.DataFrame,  # columns id, correct (bool), score, cost (money), latency_ms; one row an example
@@ -176,38 +244,19 @@ def compare(baseline: pd.DataFrame,  # columns id, correct (bool), score, cost (
             looks: int = 1,  # of how many that were planned
             ) -> Verdict:
     "Whether the candidate may take the baseline's place. Pure and deterministic. Raises InvalidInput naming frame and column."
-    parameters = {"margin_cost": margin_cost, "margin_p95_ms": margin_p95_ms, "alpha": alpha, "power": power,
+    parameters: dict[str, Any] = {"margin_cost": margin_cost, "margin_p95_ms": margin_p95_ms, "alpha": alpha, "power": power,
                   "min_effect": min_effect, "disagreement": disagreement, "looks": looks, "look": look}
-    _check_parameters(parameters)
-    pairs = _paired(baseline, candidate)
+    parameters = _checked(parameters)
+    pairs = paired(baseline, candidate, COMPARED)
     n, (was, now) = len(pairs["correct"][0]), pairs["correct"]
     gains, losses = int(np.sum(now > was)), int(np.sum(now < was))
     levels = looks_alpha(alpha, looks)
-    final = _planned_rows(levels[-1], power, min_effect, disagreement, gains + losses, n)
+    final = planned_rows(levels[-1], power, min_effect, disagreement, gains + losses, n)
     found = Verdict("inconclusive", "", mcnemar(gains, losses), (gains - losses) / n, (0.0, 0.0), n, math.ceil(final * look / looks),
                     gains, losses, (float(was.mean()), float(now.mean())), parameters=parameters)
-    found = replace(found, **_differences(pairs, alpha, alpha / looks))
+    found = replace(found, **differences(pairs, alpha, alpha / looks))
     decision, reason = _decide(found, levels[look - 1])
     return replace(found, decision=decision, reason=f"{decision}: {reason}")
-
-# %% ../notebooks/19_evaluation.ipynb #6e9e874e
-def _differences(pairs: dict[str, tuple[Floats, Floats]], alpha: float, bound_alpha: float) -> dict[str, Any]:
-    right, score, cost = (now - was for was, now in (pairs[name] for name in ("correct", "score", "cost")))
-    before, after = pairs["latency_ms"]
-    n, middle = len(right), (0.0, score.mean(), cost.mean())
-    rows = (np.stack([right, score, cost]) - np.array([middle]).T).astype(np.float32)
-
-    def statistics(counts: Floats) -> Floats:
-        p95 = resampled_quantile(after, counts, 0.95) - resampled_quantile(before, counts, 0.95)
-        return np.vstack([rows @ counts, p95])
-
-    sums = bootstrap(n, statistics)
-    p95 = float(np.quantile(after, 0.95) - np.quantile(before, 0.95))
-    low, high = bca_interval(rows[1].astype(float), sums[1], alpha)
-    return {"interval": bca_interval(right, sums[0], alpha),
-            "score_difference": float(middle[1]), "score_interval": (float(middle[1] + low), float(middle[1] + high)),
-            "cost_difference": float(middle[2]), "cost_bound": _upper(sums[2] / n + middle[2], float(middle[2]), 1 - bound_alpha),
-            "p95_difference": p95, "p95_bound": _upper(sums[3], p95, 1 - bound_alpha)}
 
 # %% ../notebooks/19_evaluation.ipynb #30542f35
 def _decide(found: Verdict, level: float) -> tuple[Literal["promote", "keep", "inconclusive"], str]:
@@ -241,6 +290,84 @@ def _seen(found: Verdict) -> str:
     cost, p95 = found.cost_difference, found.p95_difference
     return (f"{_points(after)} % right against {_points(before)} % on {found.n} rows ({_points(found.difference, '+')} points, "
             f"{100 * (1 - found.parameters['alpha']):g} % interval {_points(found.interval[0], '+')} to {_points(found.interval[1], '+')}, "
-            f"p = {found.p_value:.2g}); costs {abs(cost):.3g} {'more' if cost > 0 else 'less'} per decision "
-            f"(margin {found.parameters['margin_cost']:g}); p95 {abs(p95):.3g} ms {'slower' if p95 > 0 else 'faster'} "
-            f"(margin {found.parameters['margin_p95_ms']:g})")
+            f"p = {found.p_value:.2g}); costs {_than(cost, '', 'more', 'less')} per decision (margin {found.parameters['margin_cost']:g}); "
+            f"p95 {_than(p95, ' ms', 'slower', 'faster')} (margin {found.parameters['margin_p95_ms']:g})")
+
+
+def _than(difference: float, unit: str, above: str, below: str) -> str:
+    return f"{abs(difference):.3g}{unit} {above if difference > 0 else below}" if difference else "the same"
+
+# %% ../notebooks/19_evaluation.ipynb #2cc2b364
+@dataclass(frozen=True)
+class SignedVerdict:
+    "A verdict and what it is about."
+    verdict: Verdict
+    baseline: str  # prompt and version, such as `triage v3`
+    candidate: str
+    data_version: str  # of the dataset
+    inputs: str  # sha256 over both frames and the parameters
+
+
+def _sha256(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _inputs(baseline: pd.DataFrame, candidate: pd.DataFrame, parameters: Mapping[str, float]) -> str:
+    pairs = paired(baseline, candidate, COMPARED)
+    return _sha256([sorted(map(str, baseline["id"])), dict(parameters), [[column.tolist() for column in pairs[name]] for name in COMPARED]])
+
+
+def write_verdict(verdict: Verdict, baseline: pd.DataFrame, candidate: pd.DataFrame,  # the frames it was made from
+                  *, prompts: tuple[str, str],  # labels of baseline and candidate
+                  data_version: str) -> str:
+    "The verdict as signed JSON text."
+    signed = SignedVerdict(verdict, *prompts, data_version, _inputs(baseline, candidate, verdict.parameters))
+    content = json.loads(json.dumps(asdict(signed)))
+    return json.dumps(content | {"signature": _sha256(content)}, indent=2)
+
+# %% ../notebooks/19_evaluation.ipynb #30141c9e
+def read_verdict(text: str,  # as `write_verdict` gives it
+                 baseline: pd.DataFrame | None = None, candidate: pd.DataFrame | None = None,  # to ask the gate again
+                 ) -> SignedVerdict:
+    "The verdict of a file. Raises InvalidInput for one that was edited, is about other rows, or says what the rows do not."
+    try:
+        content = json.loads(text)
+        signature = content.pop("signature")
+        stored: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in content["verdict"].items()}
+        signed = SignedVerdict(**content | {"verdict": Verdict(**stored)})
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InvalidInput(f"this is no verdict file: {error}", field="text") from None
+    if signature != _sha256(content):
+        raise InvalidInput("the verdict file was edited after it was signed: compare again", field="signature")
+    if baseline is not None and candidate is not None:
+        _ask_again(signed, baseline, candidate)
+    return signed
+
+
+def _ask_again(signed: SignedVerdict, baseline: pd.DataFrame, candidate: pd.DataFrame) -> None:
+    parameters: dict[str, Any] = dict(signed.verdict.parameters)
+    if signed.inputs != _inputs(baseline, candidate, parameters):
+        raise InvalidInput("the verdict file is about other rows, or other parameters, than these", field="inputs")
+    claimed, found = asdict(signed.verdict), asdict(compare(baseline, candidate, **parameters))
+    for name, value in found.items():
+        if not (claimed[name] == value if isinstance(value, str | dict) else np.allclose(claimed[name], value)):
+            raise InvalidInput(f"the verdict file is forged: it says {name} is {claimed[name]!r}, the rows say {value!r}", field=f"verdict.{name}")
+
+# %% ../notebooks/19_evaluation.ipynb #0a4b04a4
+def log_verdict(text: str,  # as `write_verdict` gives it
+                experiment: str) -> str:  # workspace path; created where it is missing
+    "Log a verdict file as an MLflow run, and give the run's id."
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Param
+    signed = read_verdict(text)
+    client, verdict = MlflowClient(tracking_uri="databricks"), signed.verdict
+    known = client.get_experiment_by_name(experiment)
+    run = client.create_run(known.experiment_id if known else client.create_experiment(experiment), run_name=f"gate {signed.candidate}",
+                            tags={"decision": verdict.decision, "reason": verdict.reason})
+    params = {"baseline": signed.baseline, "candidate": signed.candidate, "data_version": signed.data_version, **verdict.parameters}
+    metrics = {name: value for name, value in asdict(verdict).items() if isinstance(value, int | float)}
+    client.log_batch(run.info.run_id, [Metric(name, value, run.info.start_time, 0) for name, value in metrics.items()],
+                     [Param(name, str(value)) for name, value in params.items()])
+    client.log_text(run.info.run_id, text, "verdict.json")
+    client.set_terminated(run.info.run_id)
+    return run.info.run_id
