@@ -13,6 +13,8 @@ FLOORS = (
     "config",
     "telemetry",
     "serving",
+    "prompt_text",
+    "prompt_registry",
     "prompts",
     "memory",
     "agents",
@@ -31,6 +33,7 @@ FLOORS = (
     "spending",
     "trials",
     "fraud.examples",
+    "feedback",
     "optimize_dspy",
     "optimize_textgrad",
     "promotion",
@@ -47,6 +50,7 @@ FLOORS = (
 PLAIN_FILES = {
     "__init__": "the version and nothing else",
     "fraud.__init__": "marks the package of the worked example",
+    "prompt_registry": "what `prompts` is kept in: MLflow's registry, a volume, a table; told in 07_prompts",
     "_modidx": "nbdev's index of what it generated",
 }
 

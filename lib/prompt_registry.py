@@ -1,0 +1,278 @@
+"""Where prompts are kept: MLflow's registry in Unity Catalog (docs/decisions/0011), its mirror in a volume, the record of moves."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import astuple, dataclass, fields
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+from urllib.parse import quote
+
+from databricks.sdk.core import ApiClient
+
+from .core import AlreadyExists, ConfigurationError, InvalidInput, NotFound, PermissionDenied, new_id
+from .prompt_text import NAME
+from .settings import Settings
+from .workspace import Workspace, translate
+
+__all__ = ["Move", "MoveRecord", "PromptMirror", "PromptRegistry", "RegisteredVersion", "check_metadata"]
+
+
+_API = "/api/2.0/mlflow/unity-catalog/prompts"
+_PAGE = 100
+_RETRY_SECONDS, _TIMEOUT_SECONDS = 5, 10  # then the mirror answers: no request waits for a registry that is down
+_KIND, _TEXT = "_mlflow_prompt_type", "text"  # the tag by which MLflow tells a text from a list of chat messages
+_KEY = re.compile(r"(?!_mlflow)[A-Za-z_]\w{0,99}", re.ASCII)  # Unity Catalog's tags have no dots
+_REGISTRYS_OWN = ("name", "version", "created_at")
+_PRIVILEGES = "EXECUTE to read prompts, CREATE FUNCTION to save them and MANAGE to move their aliases"
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """One version as the registry holds it."""
+
+    name: str  # without catalog and schema
+    version: int
+    template: str | list[dict[str, Any]]  # a text, or MLflow's list of chat messages
+    metadata: dict[str, Any]  # name, version and created_at; `why` is MLflow's commit message, the rest its tags
+    aliases: tuple[str, ...]
+
+
+class PromptRegistry:
+    """The prompts of one schema. Everything raises Unavailable within seconds, PermissionDenied with the cure."""
+
+    def __init__(self, workspace: Workspace, settings: Settings):
+        self.workspace, self.settings = workspace, settings
+
+    @cached_property
+    def _api(self) -> ApiClient:
+        config = self.workspace.client.config.deep_copy()  # a shallow copy would change the workspace's own
+        config.retry_timeout_seconds, config.http_timeout_seconds = _RETRY_SECONDS, _TIMEOUT_SECONDS
+        return ApiClient(config)
+
+    def names(self) -> list[str]:
+        """The names of all prompts, sorted. Raises NotFound without the schema."""
+        schema = {"catalog_name": self.settings.catalog, "schema_name": self.settings.schema}
+        pages = self._pages("search", {"catalog_schema": schema}, "prompts")
+        return sorted(found["name"].rpartition(".")[2] for found in pages)
+
+    def versions(self, name: str) -> list[RegisteredVersion]:
+        """Every version of a prompt with its aliases, in numeric order. Raises NotFound."""
+        pages = self._pages(f"{self._path(name)}/versions/search", {"name": self._full(name)}, "prompt_versions")
+        return sorted(map(_version, pages), key=lambda found: found.version)
+
+    def add(self, name: str, text: str, metadata: Mapping[str, Any]) -> RegisteredVersion:
+        """A new version; the registry gives its number, and makes the prompt where there is none yet."""
+        tags = {key: _tag(value) for key, value in metadata.items() if key != "why"} | {_KIND: _TEXT}
+        told = [{"key": key, "value": value} for key, value in tags.items()]
+        version = {"name": self._full(name), "template": json.dumps(text), "tags": told}
+        version |= {"description": metadata["why"]} if metadata.get("why") else {}
+        body = {"name": self._full(name), "prompt_version": version}
+        path = f"{self._path(name)}/versions"
+        try:
+            return _version(self._call("POST", path, body))
+        except NotFound:
+            self._create(name)
+        return _version(self._call("POST", path, body))
+
+    def _create(self, name: str) -> None:
+        try:
+            self._call("POST", "", {"name": self._full(name), "prompt": {"name": self._full(name)}})
+        except AlreadyExists:  # another writer was faster
+            return
+
+    def set_alias(self, name: str, alias: str, version: int) -> None:
+        """Let an alias stand for a version from now on. Raises NotFound."""
+        body = {"name": self._full(name), "alias": alias, "version": str(version)}
+        self._call("POST", f"{self._path(name)}/aliases/{quote(alias, safe='')}", body)
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        """Forget an alias; the version stays. Raises NotFound."""
+        path = f"{self._path(name)}/aliases/{quote(alias, safe='')}"
+        self._call("DELETE", path, {"name": self._full(name), "alias": alias})
+
+    def _full(self, name: str) -> str:
+        return self.settings.full_name(name)
+
+    def _path(self, name: str) -> str:
+        return quote(self._full(name), safe="")
+
+    def _pages(self, path: str, body: dict[str, Any], what: str) -> Iterator[dict[str, Any]]:
+        token = ""
+        while True:
+            answer = self._call("POST", path, body | {"max_results": _PAGE} | ({"page_token": token} if token else {}))
+            yield from answer.get(what, [])
+            token = answer.get("next_page_token", "")
+            if not token:
+                return
+
+    def _call(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        schema = f"{self.settings.catalog}.{self.settings.schema}"
+        try:
+            with translate(f"the prompt registry of {schema}"):
+                answer = self._api.do(method, f"{_API}/{path}" if path else _API, body=body)
+        except PermissionDenied as error:
+            cure = f"grant this identity on schema {schema} {_PRIVILEGES}"
+            raise PermissionDenied(f"{error}; {cure}") from error
+        return answer if isinstance(answer, dict) else {}
+
+
+def check_metadata(metadata: Mapping[str, Any]) -> None:
+    """Raise InvalidInput naming what no registry keeps."""
+    for key in metadata:
+        if key in _REGISTRYS_OWN or not _KEY.fullmatch(key):
+            rule = f"letters, digits and _, not beginning with _mlflow, none of {', '.join(_REGISTRYS_OWN)}"
+            raise InvalidInput(f"metadata {key!r}: a name is {rule}", field=f"metadata.{key}")
+    if not isinstance(metadata.get("why", ""), str):
+        raise InvalidInput("metadata why: a sentence is wanted", field="metadata.why")
+
+
+def _tag(value: Any) -> str:  # a string as it is, anything else as JSON; so is a string that would be read as JSON
+    if isinstance(value, str) and _untagged(value) == value:
+        return value
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _untagged(tag: str) -> Any:
+    try:
+        return json.loads(tag)
+    except (ValueError, RecursionError):
+        return tag
+
+
+def _version(found: dict[str, Any]) -> RegisteredVersion:
+    name, version = found["name"].rpartition(".")[2], int(found["version"])
+    tags = {tag["key"]: tag.get("value", "") for tag in found.get("tags", []) if not tag["key"].startswith("_mlflow")}
+    metadata = {"name": name, "version": version, "created_at": found.get("creation_timestamp", "")}
+    metadata |= {"why": found["description"]} if found.get("description") else {}
+    return RegisteredVersion(
+        name=name,
+        version=version,
+        template=json.loads(found["template"]),
+        metadata=metadata | {key: _untagged(value) for key, value in tags.items() if key not in _REGISTRYS_OWN},
+        aliases=tuple(alias["alias"] for alias in found.get("aliases", [])),
+    )
+
+
+_VERSION_FILE = re.compile(rf"(?P<name>{NAME.pattern})_v(?P<version>[1-9]\d*)\.txt")
+_ALIASES_FILE = re.compile(rf"(?P<name>{NAME.pattern})_aliases\.json")
+
+
+class PromptMirror:
+    """The registry's contents as readable files in the `prompts` volume: what is read while the registry is away."""
+
+    def __init__(self, workspace: Workspace, settings: Settings):
+        self.workspace, self.folder = workspace, settings.volume("prompts")
+        self._known: dict[str, bytes] = {}  # by file: what the mirror holds, as far as we have seen
+
+    @staticmethod
+    def version_files(name: str, version: int, text: str, metadata: Mapping[str, Any]) -> dict[str, bytes]:
+        """The two files of one version, by their names."""
+        base = f"{name}_v{version}"
+        return {f"{base}.txt": text.encode(), f"{base}_metadata.json": _json_bytes(metadata)}
+
+    @staticmethod
+    def alias_file(name: str, aliases: Mapping[str, int]) -> dict[str, bytes]:
+        """The file that tells which versions a prompt's aliases stand for, by its name."""
+        return {f"{name}_aliases.json": _json_bytes(dict(sorted(aliases.items())))}
+
+    def complete(self, wanted: Mapping[str, bytes], thorough: bool = False) -> list[str]:
+        """Write what the mirror lacks, `thorough`ly also what differs; the names of the files written."""
+        missing = {file: data for file, data in wanted.items() if thorough or self._known.get(file) != data}
+        if not missing:
+            return []
+        there, written = set(self.workspace.list_files(self.folder)), []
+        for file, data in missing.items():
+            moving = thorough or _ALIASES_FILE.fullmatch(file)  # versions never change, aliases do
+            if file not in there or (moving and self._bytes(file) != data):
+                self.workspace.write_file(f"{self.folder}/{file}", data, overwrite=True)
+                written.append(file)
+            self._known[file] = data
+        return written
+
+    def versions(self) -> dict[tuple[str, int], tuple[str, dict[str, Any]]]:
+        """Text and metadata of every version, by name and number. Raises ConfigurationError naming a damaged file."""
+        there = self.workspace.list_files(self.folder)
+        found = {}
+        for match in filter(None, map(_VERSION_FILE.fullmatch, there)):
+            metadata = f"{match[0].removesuffix('.txt')}_metadata.json"
+            text = self._text(match[0])
+            found[match["name"], int(match["version"])] = text, self._object(metadata) if metadata in there else {}
+        return found
+
+    def aliases(self) -> dict[str, dict[str, int]]:
+        """The aliases of every prompt. Raises ConfigurationError naming a damaged file."""
+        there = self.workspace.list_files(self.folder)
+        return {match["name"]: self._object(match[0]) for match in filter(None, map(_ALIASES_FILE.fullmatch, there))}
+
+    def _bytes(self, file: str) -> bytes:
+        return self.workspace.read_file(f"{self.folder}/{file}")
+
+    def _text(self, file: str) -> str:
+        known = self._known.get(file)
+        try:
+            text = (self._bytes(file) if known is None else known).decode()
+        except UnicodeDecodeError as error:
+            raise ConfigurationError(f"{self.folder}/{file} is not UTF-8 text ({error}): reconcile mends it") from error
+        self._known[file] = text.encode()
+        return text
+
+    def _object(self, file: str) -> dict[str, Any]:
+        try:
+            content = json.loads(self._bytes(file))
+        except ValueError as error:
+            raise ConfigurationError(f"{self.folder}/{file} is not JSON ({error}): reconcile mends it") from error
+        if not isinstance(content, dict):
+            raise ConfigurationError(f"{self.folder}/{file} is no JSON object: reconcile mends it")
+        return content
+
+
+def _json_bytes(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, indent=2, ensure_ascii=False).encode()
+
+
+@dataclass(frozen=True)
+class Move:
+    """One move of an alias."""
+
+    move_id: str
+    name: str
+    alias: str
+    from_version: int | None  # None: it stood for nothing
+    to_version: int | None  # None: it was taken away
+    moved_by: str
+    why: str
+    evidence: str  # such as the path of a verdict; of a rollback `rollback:<move_id>` first
+    moved_at: datetime  # UTC
+
+    @property
+    def undoes(self) -> str | None:
+        """The id of the move that this one took back."""
+        match = re.match(r"rollback:([0-9a-f]{32})\b", self.evidence)
+        return match[1] if match else None
+
+
+class MoveRecord:
+    """Who moved which alias and why: rows of the Delta table `prompt_moves`."""
+
+    def __init__(self, workspace: Workspace, settings: Settings):
+        self.workspace, self.table = workspace, settings.table("prompt_moves")
+
+    def moves(self, name: str | None = None) -> list[Move]:
+        """The moves of one prompt, or of all, the oldest first."""
+        columns = ", ".join(field.name for field in fields(Move))
+        statement = f"SELECT {columns} FROM {self.table} WHERE name = coalesce(:name, name) ORDER BY moved_at"  # noqa: S608  # a name from Settings
+        return [Move(**row) for row in self.workspace.sql(statement, name=name)]
+
+    def add(
+        self, name: str, alias: str, from_version: int | None, to_version: int | None, by: str, why: str, evidence: str
+    ) -> Move:
+        """Record a move."""
+        now = datetime.now(UTC)
+        now = now.replace(microsecond=now.microsecond // 1000 * 1000)  # as exact as every engine keeps it
+        move = Move(new_id(), name, alias, from_version, to_version, by, why, evidence, now)
+        values = dict(zip((field.name for field in fields(Move)), astuple(move), strict=True))
+        places = ", ".join(f":{column}" for column in values)
+        self.workspace.execute(f"INSERT INTO {self.table} ({', '.join(values)}) VALUES ({places})", **values)  # noqa: S608  # a name from Settings
+        return move
