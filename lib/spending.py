@@ -334,5 +334,5 @@ class PaidModel:
                     raise
                 said, error = broken.answer, broken.message
             charge = settle(said.input_tokens, said.output_tokens)
-            said = replace(said, input_tokens=charge.input_tokens, output_tokens=charge.output_tokens)
+            said = replace(said, input_tokens=charge.input_tokens, output_tokens=charge.output_tokens, latency_ms=round(said.latency_ms, 3))
             return PaidCall(call.key, said, charge.money, error)

@@ -32,6 +32,7 @@ FLOORS = (
     "evaluation",
     "spending",
     "trials",
+    "studies",
     "fraud.examples",
     "feedback",
     "optimize_dspy",

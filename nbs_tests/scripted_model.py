@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any, ClassVar
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.service.serving import (
     EndpointCoreConfigInput,
+    EndpointStateReady,
     ExternalModel,
     ExternalModelProvider,
     OpenAiConfig,
@@ -102,7 +104,9 @@ def scripted_endpoint(environment: Mapping[str, str], answer: Answer, name: str 
     served = [ServedEntityInput(name="scripted", external_model=model)]
     config = EndpointCoreConfigInput(name=script.endpoint, served_entities=served)
     try:
-        endpoints.create_and_wait(script.endpoint, config=config)
+        endpoints.create(script.endpoint, config=config)
+        while endpoints.get(script.endpoint).state.ready is not EndpointStateReady.READY:  # the SDK looks once a second
+            time.sleep(0.02)
         yield script
         endpoints.delete(script.endpoint)
     finally:
