@@ -35,6 +35,7 @@ FLOORS = (
     "studies",
     "fraud.examples",
     "feedback",
+    "textual_gradient",
     "optimize_dspy",
     "optimize_textgrad",
     "promotion",
