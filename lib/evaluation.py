@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel
 
-from .core import InvalidInput, NotFound
+from .core import InvalidInput, NotFound, Unavailable
 from .gate_statistics import differences, looks_alpha, mcnemar, numbers, paired, planned_rows
 from .settings import Settings
 from .workspace import Workspace
@@ -215,7 +215,7 @@ class Verdict:
 
 # %% ../notebooks/19_evaluation.ipynb #645247a7
 COMPARED = ("correct", "score", "cost", "latency_ms")
-_RANGES = {"looks": (1, 100), "margin_cost": (0, math.inf), "margin_p95_ms": (0, math.inf)}
+_RANGES = {"looks": (1, 100), "min_effect": (0.001, 1 - 1e-6), "margin_cost": (0, math.inf), "margin_p95_ms": (0, math.inf)}
 
 
 def _checked(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -250,7 +250,7 @@ def compare(baseline: pd.DataFrame,  # columns id, correct (bool), score, cost (
     pairs = paired(baseline, candidate, COMPARED)
     n, (was, now) = len(pairs["correct"][0]), pairs["correct"]
     gains, losses = int(np.sum(now > was)), int(np.sum(now < was))
-    levels = looks_alpha(alpha, looks)
+    levels = looks_alpha(alpha, parameters["looks"])
     final = planned_rows(levels[-1], power, min_effect, disagreement, gains + losses, n)
     found = Verdict("inconclusive", "", mcnemar(gains, losses), (gains - losses) / n, (0.0, 0.0), n, math.ceil(final * look / looks),
                     gains, losses, (float(was.mean()), float(now.mean())), parameters=parameters)
@@ -271,11 +271,11 @@ def _decide(found: Verdict, level: float) -> tuple[Literal["promote", "keep", "i
         return "inconclusive", f"look {margins['look']} of {margins['looks']} decides nothing yet (p above {level:.2g}): {seen}"
     if not significant:
         return "keep", f"no significant gain, and one of {_points(margins['min_effect'])} points would have been seen: {seen}"
-    limits = (("costs", found.cost_difference, found.cost_bound, margins["margin_cost"]),
-              ("p95", found.p95_difference, found.p95_bound, margins["margin_p95_ms"]))
-    if beyond := [f"{name} {value:+.4g} is above the margin of {margin:.4g}" for name, value, _, margin in limits if _above(value, margin)]:
+    limits = (("the cost", found.cost_difference, found.cost_bound, margins["margin_cost"]),
+              ("the p95", found.p95_difference, found.p95_bound, margins["margin_p95_ms"]))
+    if beyond := [f"{name} rises by {value:.4g}, above the margin of {margin:.4g}" for name, value, _, margin in limits if _above(value, margin)]:
         return "keep", f"more often right, but {' and '.join(beyond)}: {seen}"
-    if unsure := [f"{name} may be up to {bound:+.4g}, above the margin of {margin:.4g}" for name, _, bound, margin in limits
+    if unsure := [f"{name} may rise by up to {bound:.4g}, above the margin of {margin:.4g}" for name, _, bound, margin in limits
                   if _above(bound, margin)]:
         return "inconclusive", f"more often right, but {' and '.join(unsure)}: {seen}"
     return "promote", seen
@@ -356,18 +356,24 @@ def _ask_again(signed: SignedVerdict, baseline: pd.DataFrame, candidate: pd.Data
 # %% ../notebooks/19_evaluation.ipynb #0a4b04a4
 def log_verdict(text: str,  # as `write_verdict` gives it
                 experiment: str) -> str:  # workspace path; created where it is missing
-    "Log a verdict file as an MLflow run, and give the run's id."
+    "Log a verdict file as an MLflow run, and give the run's id. Raises Unavailable."
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Param
+    from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
+    from mlflow.exceptions import MlflowException
     signed = read_verdict(text)
+    MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)
     client, verdict = MlflowClient(tracking_uri="databricks"), signed.verdict
-    known = client.get_experiment_by_name(experiment)
-    run = client.create_run(known.experiment_id if known else client.create_experiment(experiment), run_name=f"gate {signed.candidate}",
-                            tags={"decision": verdict.decision, "reason": verdict.reason})
     params = {"baseline": signed.baseline, "candidate": signed.candidate, "data_version": signed.data_version, **verdict.parameters}
     metrics = {name: value for name, value in asdict(verdict).items() if isinstance(value, int | float)}
-    client.log_batch(run.info.run_id, [Metric(name, value, run.info.start_time, 0) for name, value in metrics.items()],
-                     [Param(name, str(value)) for name, value in params.items()])
-    client.log_text(run.info.run_id, text, "verdict.json")
-    client.set_terminated(run.info.run_id)
+    try:
+        known = client.get_experiment_by_name(experiment)
+        run = client.create_run(known.experiment_id if known else client.create_experiment(experiment), run_name=f"gate {signed.candidate}",
+                                tags={"decision": verdict.decision, "reason": verdict.reason})
+        client.log_batch(run.info.run_id, [Metric(name, value, run.info.start_time, 0) for name, value in metrics.items()],
+                         [Param(name, str(value)) for name, value in params.items()])
+        client.log_text(run.info.run_id, text, "verdict.json")
+        client.set_terminated(run.info.run_id)
+    except MlflowException as error:
+        raise Unavailable(f"recording the verdict in MLflow experiment {experiment}: {error}") from error
     return run.info.run_id

@@ -36,6 +36,8 @@ _LARGEST = 1e12  # squares and sums of this still fit into single precision
 def _column(frame: pd.DataFrame, which: str, name: str) -> Any:
     if not isinstance(frame, pd.DataFrame):
         raise InvalidInput(f"{which} is a {type(frame).__name__}: pass a pandas DataFrame, one row an example", field=which)
+    if not len(frame):
+        raise InvalidInput(f"{which} has no rows: evaluate the prompt first", field=which)
     if list(frame.columns).count(name) != 1:
         found = "has it twice" if name in frame.columns else f"has only {', '.join(map(str, frame.columns)) or 'no columns'}"
         raise InvalidInput(f"{which}.{name}: {which} needs one column {name!r} and {found}", field=f"{which}.{name}")
@@ -60,8 +62,6 @@ def numbers(frame: pd.DataFrame,
 # %% ../notebooks/33_gate_statistics.ipynb #64420ca6
 def _ids(frame: pd.DataFrame, which: str) -> Any:
     ids, name = _column(frame, which, "id"), f"{which}.id"
-    if not len(ids):
-        raise InvalidInput(f"{which} has no rows: evaluate the prompt on the holdout first", field=which)
     if pd.api.types.infer_dtype(ids, skipna=False) not in ("string", "integer"):
         raise InvalidInput(f"{name} must be text throughout, or whole numbers throughout, none missing", field=name)
     if len(set(ids)) < len(ids):
@@ -293,7 +293,7 @@ def plot_difference(baseline: pd.DataFrame, candidate: pd.DataFrame,
     sums = bootstrap(len(difference), lambda counts: weighted_sums(difference, counts))
     low, high = bca_interval(difference, sums, alpha)
     _, axes = plt.subplots()
-    axes.hist(sums / len(difference), bins=50, color="lightsteelblue")
+    axes.hist(sums / len(difference), bins=30, color="lightsteelblue")
     axes.axvspan(low, high, alpha=0.2, label=f"{100 * (1 - alpha):g} % interval {low:+.3g} to {high:+.3g}")
     axes.axvline(0, color="grey", linestyle=":")
     axes.axvline(float(difference.mean()), label=f"observed {difference.mean():+.3g}")
