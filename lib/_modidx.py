@@ -672,6 +672,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'lib.prompts._Saving.promote': ('prompts.html#_saving.promote', 'lib/prompts.py'),
                              'lib.prompts._Saving.rollback': ('prompts.html#_saving.rollback', 'lib/prompts.py'),
                              'lib.prompts._Saving.save': ('prompts.html#_saving.save', 'lib/prompts.py'),
+                             'lib.prompts._Saving.withdraw': ('prompts.html#_saving.withdraw', 'lib/prompts.py'),
                              'lib.prompts._below': ('prompts.html#_below', 'lib/prompts.py'),
                              'lib.prompts._check_alias': ('prompts.html#_check_alias', 'lib/prompts.py'),
                              'lib.prompts._check_reason': ('prompts.html#_check_reason', 'lib/prompts.py'),

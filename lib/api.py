@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from . import __version__
 from .agents import Agent
-from .core import AgentInput, AgentOutput, new_id
+from .core import AgentInput, AgentOutput, new_id, run_blocking
 from .core import BudgetExceeded, DeadlineExceeded, InvalidInput, InvalidOutput, NotFound, SotaError, Unavailable
 from .router import AgentRouter
 
@@ -41,6 +41,7 @@ class AppState:
     router: AgentRouter | None = None
     missing: dict[str, str] = field(default_factory=lambda: {"router": "starting"})  # what is not ready, and why
     workers: dict[str, Callable[[], dict[str, Any]]] = field(default_factory=dict)  # background work and its status
+    refresh: dict[str, Callable[[], dict[str, Any]]] = field(default_factory=dict)  # fetches anew, blocking; what is in memory then
     max_body_bytes: int = 1_000_000
     started: float = field(default_factory=time.monotonic)
 
@@ -48,6 +49,13 @@ class AppState:
     def ready(self) -> bool:
         """Whether a request can be executed now."""
         return self.router is not None and not self.missing
+
+    def require_ready(self) -> AgentRouter:
+        """The router. Raises Unavailable naming what is still missing."""
+        if self.router is None or self.missing:
+            waiting = ", ".join(f"{name} ({why})" for name, why in self.missing.items())
+            raise Unavailable(f"the app is starting; still missing: {waiting}", retry_after=1)
+        return self.router
 
 # %% ../notebooks/14_api.ipynb #c072a18c
 class _UnknownAgent(NotFound):
@@ -223,6 +231,23 @@ def _caller_context(traceparent: str | None) -> Iterator[None]:
     finally:
         otel_context.detach(token)
 
+# %% ../notebooks/14_api.ipynb #7a59404a
+class _Shared:
+    """One blocking piece of work at a time; those who ask while it runs share the next one."""
+
+    def __init__(self, work: Callable[[], Any]):
+        self.work, self._running = work, asyncio.Lock()
+        self._next: asyncio.Task[Any] | None = None
+
+    async def __call__(self) -> Any:
+        self._next = self._next or asyncio.create_task(self._once())
+        return await asyncio.shield(self._next)  # a caller that leaves does not take the others' answer along
+
+    async def _once(self) -> Any:
+        async with self._running:
+            self._next = None
+            return await run_blocking(self.work)
+
 # %% ../notebooks/14_api.ipynb #d14f91b6
 _BODY_SCHEMA = {
     "requestBody": {
@@ -238,6 +263,7 @@ _BODY_SCHEMA = {
         },
     }
 }
+_NOT_REFRESHED = {"description": "The app is starting, or nothing could be fetched: the reason; what was in memory stays in use."}
 _NO_STOCK_SPANS: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}  # three spans a request, dearer than ours
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -262,10 +288,7 @@ def create_api(
 
     async def execute(request: Request) -> Response:
         """Call one agent."""
-        router, request_id = state.router, request.scope["request_id"]
-        if router is None or state.missing:
-            waiting = ", ".join(f"{name} ({why})" for name, why in state.missing.items())
-            raise Unavailable(f"the app is starting; still missing: {waiting}", retry_after=1)
+        router, request_id = state.require_ready(), request.scope["request_id"]
         call = _parse(await request.body(), router, request_id)
         start, outcome = time.perf_counter(), "error"
         with _caller_context(request.headers.get("traceparent")):
@@ -287,6 +310,14 @@ def create_api(
         workers = {name: status() for name, status in state.workers.items()}
         uptime = round(time.monotonic() - state.started, 1)
         return _json({"status": "ok", "version": __version__, "uptime_seconds": uptime, "ready": state.ready, "workers": workers})
+
+    refreshing = _Shared(lambda: {name: fetch() for name, fetch in state.refresh.items()})
+
+    @app.post("/admin/refresh", response_model=dict[str, dict[str, Any]], responses={503: _NOT_REFRESHED})
+    async def refresh() -> Response:
+        """Fetch promoted prompts now instead of at the next interval; what is in memory then."""
+        state.require_ready()
+        return _json(await refreshing())
 
     @app.get("/ready")
     async def ready(request: Request) -> Response:

@@ -28,7 +28,7 @@ from .agents import Services
 from .api import AppState, create_api
 from .config import ConfigStore, RuntimeConfig
 from .core import NotFound, SotaError, Unavailable, run_blocking
-from .router import AgentRouter
+from .router import AgentRouter, prompt_contracts
 from .settings import Settings
 from .telemetry import Telemetry
 
@@ -121,17 +121,18 @@ class AppContext:
 
     @cached_property
     def prompt_store(self) -> PromptStore:
-        """The `prompts` volume."""
+        """The prompt registry, its mirror and its record; it saves no text that the agents could not fill."""
         from lib.prompts import PromptStore
 
-        return PromptStore(self.workspace, self.settings)
+        return PromptStore(self.workspace, self.settings, prompt_contracts(self.config))
 
     @cached_property
     def prompts(self) -> PromptCache:
         """Prompt versions in memory, refreshed in the background."""
         from lib.prompts import PromptCache, read_prompts
 
-        return PromptCache(self.prompt_store.load, read_prompts(self.folder / "prompts"))
+        shares = self.config.prompts.challenger_share
+        return PromptCache(self.prompt_store.load, read_prompts(self.folder / "prompts"), shares)
 
     @cached_property
     def memory(self) -> MemoryStore:
@@ -236,6 +237,13 @@ class AppLife:
         context.prompts.start(context.config.prompts.refresh_seconds)
         self._undo.append(lambda: _at_most(_STOP_SECONDS, context.prompts.stop))
         context.state.workers["prompt_refresh"] = context.prompts.status
+        context.state.refresh["prompts"] = self._refresh_prompts
+
+    def _refresh_prompts(self) -> dict[str, Any]:
+        prompts = self.context.prompts
+        if not prompts.refresh():
+            raise Unavailable(f"prompts were not refreshed, those in memory stay: {prompts.status()['error']}")
+        return prompts.status()
 
     async def _start_agents(self) -> None:
         context = self.context

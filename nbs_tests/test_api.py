@@ -245,3 +245,50 @@ async def test_before_it_is_ready_it_lives_and_says_what_is_missing():
         state.router, state.missing = router(), {}
         assert (await http.get("/ready")).status_code == 200
         assert json.loads((await http.post("/execute", json={"agent_name": "echo"})).content)["result"] == {}
+
+
+async def test_a_refresh_is_shared_but_never_one_that_began_before_it_was_asked_for():
+    here, go_on, fetched = threading.Event(), threading.Event(), []
+
+    def fetch() -> dict[str, Any]:
+        fetched.append(len(fetched))
+        here.set()
+        go_on.wait(10)
+        return {"versions": len(fetched)}
+
+    ready = AppState(router=router(), missing={}, refresh={"prompts": fetch})
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(create_api(ready)), base_url="http://app") as http:
+        first = asyncio.create_task(http.post("/admin/refresh"))
+        await asyncio.to_thread(here.wait, 10)
+        later = [asyncio.create_task(http.post("/admin/refresh")) for _ in range(10)]
+        assert (await http.post("/execute", json={"agent_name": "echo"})).status_code == 200, "requests go on meanwhile"
+        later.pop().cancel()
+        go_on.set()
+        assert (await first).json() == {"prompts": {"versions": 1}}
+        assert [(await one).json() for one in later] == [{"prompts": {"versions": 2}}] * 9
+    assert len(fetched) == 2
+
+
+async def test_a_refresh_that_fails_says_why_and_the_next_one_is_tried():
+    failures: list[Exception] = [Unavailable("neither registry nor mirror"), ZeroDivisionError("secret value")]
+
+    def fetch() -> dict[str, Any]:
+        if failures:
+            raise failures.pop(0)
+        return {"versions": 3}
+
+    ready = AppState(router=router(), missing={}, refresh={"prompts": fetch})
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(create_api(ready)), base_url="http://app") as http:
+        assert "neither registry" in refused(await http.post("/admin/refresh"), 503)["message"]
+        assert "secret" not in refused(await http.post("/admin/refresh"), 500)["message"]
+        assert (await http.post("/admin/refresh")).json() == {"prompts": {"versions": 3}}
+        assert (await http.get("/admin/refresh")).status_code == 405
+        documented = (await http.get("/openapi.json")).json()["paths"]["/admin/refresh"]["post"]["responses"]
+        assert {"200", "503"} <= documented.keys()
+
+
+async def test_a_refresh_waits_for_the_start():
+    starting = AppState(missing={"prompts": "starting"})
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(create_api(starting)), base_url="http://app") as http:
+        answer = await http.post("/admin/refresh")
+        assert "prompts (starting)" in refused(answer, 503)["message"] and answer.headers["retry-after"] == "1"

@@ -16,12 +16,13 @@ from lib.fraud.agents import Case, FraudOptions, RiskScorerAgent, assess, factua
 from lib.fraud.data import FRAUD_MIGRATIONS, Profiles, Transaction, load_history, load_profiles, simulate, split_history
 from lib.fraud.graph import seed_memory
 from lib.memory import MemoryStore
-from lib.prompts import Prompt, PromptCache
+from lib.prompts import Prompt, PromptCache, Snapshot
 from lib.router import AgentRouter
 from lib.serving import CHAT, EMBEDDINGS, Endpoints, EndpointSpec, ModelServingClient
 from lib.settings import load_settings
 from lib.workspace import Workspace
 from nbs_tests.house import ROOT
+from nbs_tests.scripted_model import scripted_endpoint
 
 AGENTS = ROOT / "app" / "config" / "agents.yaml"
 
@@ -216,6 +217,42 @@ async def test_without_a_model_the_rules_decide_and_the_decision_is_kept(service
         assert answer.metadata.stored
         [row] = kept(services, case.transaction_id)
         assert row["degraded"] is True and row["reason"]
+
+
+async def test_an_answer_that_breaks_its_schema_names_the_prompt_that_led_to_it(
+    services: Services, environment: dict[str, str]
+):
+    with scripted_endpoint(environment, lambda _: '{"fraud_score": "high"}') as model:
+        made = AgentRouter.from_yaml(AGENTS, services=services, variables={"CHAT_ENDPOINT": model.endpoint})
+        await made.initialize()
+        case = suspicious()
+        answer = await made.route("fraud_case", wire(case))
+    metadata = answer.metadata
+    assert (metadata.model, metadata.prompt, metadata.degraded) == ("rules", "fraud_detector v3", True)
+    assert "broke the schema Judgement" in metadata.reason and metadata.output_tokens > 0
+    assert model.count == 1, "the narrator does not ask a model that has just failed"
+    [row] = kept(services, case.transaction_id)
+    assert (row["model"], row["prompt"], row["degraded"]) == ("rules", "fraud_detector v3", True)
+    assert "broke the schema" in row["reason"] and json.loads(row["result"])["path"] == "rules"
+
+
+async def test_a_challenger_answers_its_share_and_a_payment_meets_the_same_version_again(
+    services: Services, environment: dict[str, str]
+):
+    texts = {path.stem: path.read_text() for path in (ROOT / "app" / "prompts").glob("*.txt")}
+    versions = {(name, number): Prompt(name, number, text) for name, text in texts.items() for number in (1, 2)}
+    snapshot = Snapshot(versions, {"fraud_detector": {"production": 1, "challenger": 2}})
+    cache = PromptCache(lambda: snapshot, shares={"fraud_detector": 0.5})
+    cache.refresh()
+    with scripted_endpoint(environment, lambda _: '{"reason": "so", "fraud_score": 5}') as model:
+        variables = {"CHAT_ENDPOINT": model.endpoint}
+        made = AgentRouter.from_yaml(AGENTS, services=replace(services, prompts=cache), variables=variables)
+        seen = []
+        for case in [wire(suspicious(transaction_id=f"T{n}")) | {"similar_cases": []} for n in range(12)]:
+            first, again = [await made.route("fraud_detector", case) for _ in range(2)]
+            assert first.metadata.prompt == again.metadata.prompt
+            seen.append(first.metadata.prompt)
+    assert set(seen) == {"fraud_detector v1", "fraud_detector v2"}
 
 
 async def test_without_similar_cases_the_model_still_judges(services: Services):

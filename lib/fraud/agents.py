@@ -172,18 +172,30 @@ class _ModelAgent(EnrichmentAgent):
         risk = assess(case, scorer.profiles if scorer else Profiles())
         return case.model_copy(update={"risk_score": risk.score, "reasons": risk.reasons})
 
-    async def ask(self, values: dict[str, str], schema: type[BaseModel] | None, max_tokens: int) -> tuple[Completion, dict[str, Any]]:
-        "The model's answer and the metadata to report. Raises Unavailable for whatever keeps the model from answering."
+    async def ask(self, case: Case, values: dict[str, str], schema: type[BaseModel] | None, max_tokens: int) -> tuple[Completion, dict[str, Any]]:
+        "The model's answer and the metadata to report. Raises InvalidOutput, or Unavailable for whatever keeps the model from answering."
         services, config = self.services, self.config
         if not (services.serving and services.prompts and config.endpoint and config.prompt):
             raise Unavailable(f"agent {self.name} has no model: it needs an endpoint, a prompt and the services behind them")
         try:
-            prompt = services.prompts.lookup(config.prompt)
+            prompt = services.prompts.choose(config.prompt, key=case.transaction_id)
             answer = await services.serving.predict(config.endpoint, prompt.messages(**values), schema=schema, max_tokens=max_tokens)
+            if not answer.text.strip():
+                raise InvalidOutput(f"endpoint {answer.endpoint} answered nothing", answer)
+        except InvalidOutput as error:
+            error.prompt = prompt.label
+            raise
         except (NotFound, PermissionDenied, ConfigurationError, InvalidInput) as error:
             raise Unavailable(f"agent {self.name}: {error}") from error
         return answer, {"model": answer.endpoint, "prompt": prompt.label, "input_tokens": answer.input_tokens,
                         "output_tokens": answer.output_tokens}
+
+
+def _instead(error: SotaError) -> dict[str, Any]:  # metadata of what the rules answer in a model's place
+    if not isinstance(error, InvalidOutput):
+        return {"model": "rules"}
+    paid = {name: getattr(error.answer, name, 0) for name in ("input_tokens", "output_tokens")}
+    return {"model": "rules", "prompt": error.prompt} | paid
 
 # %% ../../notebooks/12_fraud_agents.ipynb #6f35796a
 class Judgement(BaseModel):
@@ -213,12 +225,12 @@ class FraudDetectorAgent(_ModelAgent):
         case = self.with_risk(data)
         if case.similar_cases is None and self.services.memory:
             case = case.model_copy(update={"similar_cases": await find_similar(self.services.memory, case)})
-        answer, metadata = await self.ask(prompt_values(case), self.output_schema, self.max_tokens)
+        answer, metadata = await self.ask(case, prompt_values(case), self.output_schema, self.max_tokens)
         return self._result(case, answer.data["fraud_score"] / 100, answer.data["reason"], metadata)
 
     def fallback(self, data: Case, error: SotaError) -> AgentResult:
         "The rules alone."
-        return self._result(self.with_risk(data), None, None, {"model": "rules"})
+        return self._result(self.with_risk(data), None, None, _instead(error))
 
     def _result(self, case: Case, model_score: float | None, model_reason: str | None, metadata: dict[str, Any]) -> AgentResult:
         weight, risk = self.options.model_weight, case.risk_score or 0.0
@@ -254,15 +266,13 @@ class NarrativeAgent(_ModelAgent):
         case = self.with_decision(data)
         decision = _DONE[case.recommended_action or "review"]
         values = {"payment": describe(case), "decision": decision, "finding": case.reasons[0] if case.reasons else "none"}
-        answer, metadata = await self.ask(values, None, max_tokens=60)
-        if not (narrative := _sentences(answer.text)):
-            raise InvalidOutput(f"endpoint {answer.endpoint} wrote an empty narrative")
-        return AgentResult({"transaction_id": case.transaction_id, "narrative": narrative}, **metadata)
+        answer, metadata = await self.ask(case, values, None, max_tokens=60)
+        return AgentResult({"transaction_id": case.transaction_id, "narrative": _sentences(answer.text)}, **metadata)
 
     def fallback(self, data: Case, error: SotaError) -> AgentResult:
         "The facts as a sentence."
         case = self.with_decision(data)
-        return AgentResult({"transaction_id": case.transaction_id, "narrative": factual_sentence(case)}, model="rules")
+        return AgentResult({"transaction_id": case.transaction_id, "narrative": factual_sentence(case)}, **_instead(error))
 
     def with_decision(self, case: Case) -> Case:
         "The case with a decision, by its risk where the caller gave none."

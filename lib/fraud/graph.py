@@ -89,7 +89,7 @@ class _Steps:
             similar, account = [], {**account, "degraded": True, "reason": f"no similar cases: {error}"}
         return {"case": case.model_copy(update={"similar_cases": similar}), "account": account}
 
-    async def detect(self, state: _State) -> _State:
+    async def detect(self, state: _State) -> _State:  # where its model broke the format, `model` is `rules` and `prompt` the version to blame
         answer = await self.detector.run(_request(self.detector.name, state["case"]))
         found, metadata = answer.result, answer.metadata
         case = state["case"].model_copy(update={name: found[name] for name in ("fraud_score", "recommended_action")})
