@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from lib.evaluation import Example, Task
 
 # %% ../notebooks/28_trials.ipynb #a8396ffa
-def _judged(prompt: Prompt, example: "Example", task: "Task", model: PaidModel) -> dict[str, Any]:
-    error, messages = None, prompt.messages(**example.inputs)
+def _judged(messages: list[dict[str, str]], example: "Example", task: "Task", model: PaidModel) -> dict[str, Any]:
+    error = None
     try:
         said = model.complete(messages, max_tokens=task.max_tokens, schema=task.output_schema)
         output = said.data
@@ -44,8 +44,9 @@ def evaluate_prompt(prompt: Prompt, examples: Sequence["Example"], task: "Task",
     "One row for each example, in their order, from exactly the messages that the app would send. Raises BudgetExceeded, Unavailable, …"
     if not examples:
         raise InvalidInput("a prompt is evaluated on at least one example", field="examples")
+    questions = [prompt.messages(**example.inputs) for example in examples]  # what cannot be asked is known before anything is paid
     with ThreadPoolExecutor(concurrency or model.concurrency) as pool:
-        asked = [pool.submit(_judged, prompt, example, task, model) for example in examples]
+        asked = [pool.submit(_judged, messages, example, task, model) for messages, example in zip(questions, examples, strict=True)]
         try:
             for number, done in enumerate(as_completed(asked), 1):
                 done.result()
