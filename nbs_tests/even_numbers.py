@@ -87,9 +87,9 @@ def insert_examples(workspace: Workspace, rows: list[Example], table: str = "tra
     workspace.execute(f"INSERT INTO {workspace.settings.table(table)} ({columns}) VALUES {places}", **bound)
 
 
-def even_context(workspace: Workspace, endpoint: str, optimizer: OptimizerConfig, **agent: Any) -> AppContext:
+def even_context(workspace: Workspace, optimizer: OptimizerConfig, **agent: Any) -> AppContext:
     """The app's context with the one agent that says whether numbers are even."""
-    about = {"class": "lib.agents:EchoAgent", "prompt": "even", "endpoint": endpoint}
-    config = AgentConfig.model_validate(about | {"task": "nbs_tests.even_numbers:EvenTask"} | agent)
+    about = {"class": "lib.agents:EchoAgent", "prompt": "even", "task": "nbs_tests.even_numbers:EvenTask"}
+    config = AgentConfig.model_validate(about | agent)
     runtime = RuntimeConfig(agents={EvenTask.agent_name: config}, serving=SERVING, optimizer=optimizer)
     return AppContext(workspace.settings, workspace=workspace, config=runtime, folder=Path("nowhere"))
