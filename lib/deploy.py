@@ -221,7 +221,7 @@ class AppDeployment:
         """Bring the plan about, wait until the app is ready, and give its URL."""
         actions = {step.kind: step.action for step in self.plan()}
         if actions["release"] != "none":
-            self._upload()
+            self.upload()
             report(f"release {self.release.id}: {len(self.release.files)} files")
         app = self._ensure_app(actions["app"])
         report(f"app object: {actions['app']}")
@@ -235,7 +235,7 @@ class AppDeployment:
         report(f"ready at {url}")
         return url
 
-    def _upload(self) -> None:
+    def upload(self) -> None:
         """Write the files, `app.yaml` last: where it lies, the release is whole."""
         folders = {str(PurePosixPath(self.folder, name).parent) for name in self.release.files}
 

@@ -265,27 +265,22 @@ def task_context(
     return AppContext(load_settings(dict(environ) | pairs))
 
 # %% ../notebooks/33_jobs.ipynb #fbcc98fb
-_FAILED = ("failed", "timedout", "upstream_failed", "canceled", "upstream_canceled", "internal_error")
+_BAD = ("FAILED", "TIMEDOUT", "UPSTREAM_FAILED", "CANCELED", "UPSTREAM_CANCELED", "INTERNAL_ERROR")
 
 
 @dataclass(frozen=True)
 class NightReport:
-    """What a run's tasks did, in words."""
+    """What a run's tasks came to, in words."""
 
-    lines: tuple[str, ...]
+    text: str  # a line or more for each task that has ended
     failed: tuple[str, ...]  # keys of the tasks that did
 
-    @property
-    def text(self) -> str:
-        """One line for each task."""
-        return "\n".join(self.lines)
 
-
-def night_report(
-    states: Mapping[str, str],  # task key: `{{tasks.<key>.result_state}}`
-    words: Mapping[str, str],  # task key: what it left to say; those that said nothing may be missing
-) -> NightReport:
-    """How a run went, for people."""
-    told = {key: state.lower() or "did not run" for key, state in states.items()}
-    lines = tuple(f"{key}: {told[key].replace('_', ' ')}" + (f" · {words[key]}" if words.get(key) else "") for key in states)
-    return NightReport(lines, tuple(key for key, state in told.items() if state in _FAILED))
+def night_report(context: AppContext, run_id: int) -> NightReport:
+    """What the tasks of a run came to so far. Raises NotFound."""
+    api = context.workspace.client.jobs
+    with translate(f"reading run {run_id}"):
+        tasks = _task_runs(api, api.get_run(run_id), with_output=True).values()
+    ended = [task for task in tasks if task.state not in _RUNNING]
+    lines = [f"{task.key}: {task.state.lower().replace('_', ' ')}" + (f" · {task.output}" if task.output else "") for task in ended]
+    return NightReport("\n".join(lines), tuple(task.key for task in ended if task.state in _BAD))

@@ -1,0 +1,135 @@
+"""Scheduled jobs: one definition, brought about by the genuine SDK, run for real in the workspace's job runner."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from lib.context import AppContext
+from lib.core import ConfigurationError, NotFound, new_id
+from lib.deploy import AppDeployment
+from lib.jobs import JobDeployment, bundle_values, read_jobs, run_now, task_context
+from lib.settings import load_settings
+from local_workspace.cron import Cron
+from nbs_tests.house import ROOT
+
+APP = f"jobs-{new_id()[:8]}"
+
+
+@pytest.fixture(scope="module")
+def context(environment: dict[str, str]) -> AppContext:
+    return AppContext(replace(load_settings(environment), schema=APP.replace("-", "_"), app_name=APP))
+
+
+@pytest.fixture(scope="module")
+def folder(context: AppContext) -> str:
+    """Where the release lies in the workspace."""
+    deployment = AppDeployment(context, ROOT)
+    deployment.upload()
+    return deployment.folder
+
+
+@pytest.fixture
+def deployment(context: AppContext, folder: str) -> Iterator[JobDeployment]:
+    deployment = JobDeployment(context, ROOT, folder)
+    yield deployment
+    for job in deployment.api.list():
+        if (job.settings.name or "").startswith(APP):
+            deployment.api.delete(job.job_id)
+
+
+def defined(folder: Path, text: str) -> Path:
+    """A folder with one file of jobs."""
+    (folder / "jobs.yml").write_text("resources:\n  jobs:\n" + text)
+    return folder
+
+
+def test_jobs_are_created_once_and_updated_only_when_they_differ(deployment: JobDeployment):
+    keys = ["prompts_nightly", "prompts_nightly_cluster", "prompts_watch"]
+    assert [(step.kind, step.action) for step in deployment.plan()] == [("job", "create")] * 3
+    assert deployment.ensure() == dict.fromkeys(keys, "created")
+    assert deployment.ensure() == dict.fromkeys(keys, "unchanged")
+    assert {step.action for step in deployment.plan()} == {"none"}
+    job = deployment.find("prompts_nightly")
+    job.settings.tasks[-1].run_if = None  # by hand: nobody is told about a failure any more
+    deployment.api.reset(job.job_id, job.settings)
+    again = JobDeployment(deployment.context, ROOT, deployment.folder)
+    told: list[str] = []
+    assert again.ensure(told.append) == dict.fromkeys(keys, "unchanged") | {"prompts_nightly": "updated"}
+    assert told == [f"job {APP}-prompts-nightly: updated"]
+    assert again.find("prompts_nightly").job_id == job.job_id
+
+
+def test_a_new_release_moves_the_jobs_to_its_folder(deployment: JobDeployment):
+    deployment.ensure()
+    newer = JobDeployment(deployment.context, ROOT, f"{deployment.folder}0")
+    assert set(newer.ensure().values()) == {"updated"}
+    [notify] = [task for task in newer.find("prompts_nightly").settings.tasks if task.task_key == "notify"]
+    assert notify.notebook_task.notebook_path == f"{deployment.folder}0/jobs/notify"
+
+
+def test_two_jobs_of_one_name_are_not_guessed_between(deployment: JobDeployment):
+    deployment.ensure()
+    twin = deployment.api.create(**deployment.wanted["prompts_watch"].as_shallow_dict())
+    with pytest.raises(ConfigurationError, match=rf"\b{twin.job_id}\b.* are all called {APP}-prompts-watch"):
+        deployment.plan()
+    with pytest.raises(NotFound, match=r"no job prompts_weekly; jobs/.*prompts_nightly"):
+        run_now(deployment, "prompts_weekly")
+
+
+@pytest.mark.parametrize(
+    ("moment", "fires"),
+    [
+        (datetime(2026, 1, 10, 12, tzinfo=UTC), datetime(2026, 1, 11, 10, tzinfo=UTC)),  # 02:00 in winter is UTC-8
+        (datetime(2026, 7, 10, 12, tzinfo=UTC), datetime(2026, 7, 11, 9, tzinfo=UTC)),
+    ],
+)
+def test_the_night_begins_at_two_in_los_angeles(deployment: JobDeployment, moment: datetime, fires: datetime):
+    deployment.ensure()
+    schedule = deployment.find("prompts_nightly").settings.schedule
+    assert schedule.pause_status.value == "UNPAUSED"
+    following = Cron(schedule.quartz_cron_expression, schedule.timezone_id).after(moment)
+    assert following == fires
+    assert following.astimezone(ZoneInfo("America/Los_Angeles")).hour == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "    a: {name: '${var.nothing}'}",
+            r"jobs.yml: a.name: nobody knows \$\{var.nothing\}; known are .*var.catalog",
+        ),
+        ("    a: {name: x, tasks: [{task_key: t, max_retrys: 1}]}", r"a: the Jobs API knows no tasks\[0\].max_retrys"),
+        ("    a: {name: x, tasks: [{task_key: t, run_if: ALWAYS}]}", r"a: the Jobs API knows no tasks\[0\].run_if"),
+        ("    a: [", "jobs.yml cannot be read"),
+    ],
+)
+def test_a_wrong_definition_is_named(context: AppContext, tmp_path: Path, text: str, told: str):
+    values = bundle_values(ROOT, context.settings, "/Workspace/x", "me@example.com")
+    with pytest.raises(ConfigurationError, match=told):
+        read_jobs(defined(tmp_path, text), values)
+
+
+def test_a_job_is_defined_in_one_file(context: AppContext, tmp_path: Path):
+    for name in ("a.yml", "b.yml"):
+        shutil.copy(ROOT / "jobs" / "prompts_watch.yml", tmp_path / name)
+    with pytest.raises(ConfigurationError, match=r"b\.yml: there is another job prompts_watch"):
+        read_jobs(tmp_path, bundle_values(ROOT, context.settings, "/Workspace/x", "me"))
+
+
+def test_a_task_has_the_names_of_whoever_deployed_it(context: AppContext, deployment: JobDeployment):
+    [told] = [item.default for item in deployment.wanted["prompts_nightly"].parameters if item.name == "environment"]
+    assert task_context(told, {}).settings.schema == context.settings.schema
+    assert task_context("", {"SOTA_TARGET": "dev"}).settings.catalog == load_settings({"SOTA_TARGET": "dev"}).catalog
+    for wrong, problem in (
+        ("SOTA_TARGET", "expected SOTA_NAME=value"),
+        ("'", "expected"),
+        ("PATH=/x", "PATH is no SOTA_"),
+    ):
+        with pytest.raises(ConfigurationError, match=problem):
+            task_context(wrong)
