@@ -260,10 +260,13 @@ class MoveRecord:
         self.workspace, self.table = workspace, settings.table("prompt_moves")
 
     def moves(self, name: str | None = None) -> list[Move]:
-        """The moves of one prompt, or of all, the oldest first."""
+        """The moves of one prompt, or of all, the oldest first. Raises ConfigurationError before the first set-up."""
         columns = ", ".join(field.name for field in fields(Move))
         statement = f"SELECT {columns} FROM {self.table} WHERE name = coalesce(:name, name) ORDER BY moved_at"  # noqa: S608  # a name from Settings
-        return [Move(**row) for row in self.workspace.sql(statement, name=name)]
+        try:
+            return [Move(**row) for row in self.workspace.sql(statement, name=name)]
+        except NotFound as error:
+            raise ConfigurationError(f"there is no table {self.table}: run `sota-deploy setup` first") from error
 
     def add(
         self, name: str, alias: str, from_version: int | None, to_version: int | None, by: str, why: str, evidence: str

@@ -37,7 +37,7 @@ def _turns(text: str) -> tuple[tuple[str, str], ...]:  # (role, text) of each me
         opening = found[-1][0] == "assistant"
     return tuple((role, part.strip()) for role, part in found)
 
-
+# %% ../notebooks/07_prompt_text.ipynb #516a64a2
 def compose(system: str,
             demos: Sequence[tuple[str, str]],  # what a user says and what the assistant answers
             user: str) -> str:  # with `{{blanks}}`

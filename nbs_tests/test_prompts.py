@@ -185,6 +185,7 @@ def test_a_move_by_other_hands_is_recorded_and_can_be_taken_back(store: PromptSt
     for text in (TEXT, TEXT + "!"):
         store.save(name, text)
     store.promote(name, 1, by="us", why="first")
+    store.reconcile()
     store.registry.set_alias(name, "production", 2)
     assert store.reconcile() == [
         f"mirror: wrote {name}_aliases.json",
