@@ -90,7 +90,7 @@ class Charge:
         return self.input_tokens + self.output_tokens
 
 # %% ../notebooks/29_spending.ipynb #f57267c1
-_RAISE = {unit: f"Raise it with --budget-{unit} or optimizer.budget_{unit}." for unit in ("tokens", "money")}
+_RAISE = {"tokens": "Raise it with --budget-tokens or optimizer.budget_tokens.", "money": "Raise it with --budget or optimizer.budget_money."}
 
 
 def _written(amount: float, unit: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 import pandas as pd
 from pydantic import ValidationError
@@ -167,7 +167,7 @@ class _Runs:
             self.client.update_run(self.run_id, status="RUNNING")
             self._log(self.run_id, plan.definition | {"parent_version": plan.parent.version})
             trials = self._search(f"tags.`mlflow.parentRunId` = '{self.run_id}'")
-        self._trials = {run.data.tags.get("sota.trial", ""): run for run in trials}
+        self._trials = {(run.data.tags.get("sota.trial"), run.data.tags.get("sota.text")): run for run in trials}
         self.rows: list[dict[str, Any]] = []  # one for each trial, those of a run before included once they are told again
 
     def _search(self, filter_: str) -> list[Run]:
@@ -208,13 +208,13 @@ class StudyRun(_Runs):
               frame: pd.DataFrame,  # as `evaluate_prompt` gives it
               **about: Any) -> float:  # parameters of the trial
         "Record a trial, once; its value."
-        value, known = self.plan.value(frame), self._trials.get(name)
+        value, known = self.plan.value(frame), self._trials.get((name, _digest(text)))
         told = {"value": value} | summarise(frame)
         self.rows.append({"trial": name} | about | told)
         if known and known.info.status == "FINISHED":
             return value
         with _recording():
-            tags = {"mlflow.parentRunId": self.run_id, "sota.trial": name}
+            tags = {"mlflow.parentRunId": self.run_id, "sota.trial": name, "sota.text": _digest(text)}
             run_id = known.info.run_id if known else self._create(name, tags)
             self._log(run_id, about, told)
             self.client.log_text(run_id, text, "prompt.txt")
@@ -240,7 +240,7 @@ _SOURCE = "optimizer"
 
 
 class Study:
-    "A plan with its budget, its journal, its two models and its record; close it with `close`."
+    "A plan with its budget, its journal, its two models and its record, for a `with` block."
 
     def __init__(self, context: AppContext, plan: Plan):
         self.plan, self.spending = plan, plan.spending()
@@ -261,13 +261,14 @@ class Study:
 
     def save_candidate(self, text: str, before: pd.DataFrame, after: pd.DataFrame,  # the parent's and the candidate's validation rows
                        **about: Any) -> Prompt:  # more metadata
-        "The text as challenger; the version that is there when this study saved one before. Raises InvalidInput for what is no better."
+        "The text as challenger; the version that is there when this study saved it before. Raises InvalidInput for what is no better."
         plan, name = self.plan, self.plan.parent.name
         value_before, value_after = plan.value(before), plan.value(after)
         if normal_text(text) == normal_text(plan.parent.text) or value_after <= value_before:
             raise InvalidInput(f"{plan.parent.label} stays: the candidate's {plan.metric} on {len(after)} validation rows is {value_after:.4f}, "
                                f"the parent's {value_before:.4f}, and only a new text that is better becomes a candidate", field="text")
-        saved = next((prompt for prompt in self._store.list(name) if prompt.metadata.get("study") == plan.study), None)
+        saved = next((prompt for prompt in self._store.list(name)
+                      if prompt.metadata.get("study") == plan.study and normal_text(prompt.text) == normal_text(text)), None)
         if saved is None:
             why = f"{plan.optimizer}: {plan.metric} {value_before:.4f} to {value_after:.4f} on {len(after)} validation rows"
             saved = self._store.save(name, text, alias="challenger", why=why, **self._origin(before, after) | about)
@@ -283,22 +284,20 @@ class Study:
                 "scores": {"parent": summarise(before), "candidate": summarise(after)},
                 "tokens": self.spending.spent_tokens, "cost": self.spending.spent_money}
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close("FINISHED" if kind is None else "FAILED" if issubclass(kind, Exception) else "KILLED")
+
     def close(self, status: str = "FINISHED") -> None:  # FINISHED, FAILED or KILLED
-        "Write what is not written yet and end the threads."
+        "Write what is not written yet, end the record and the threads."
         with ExitStack() as closing:
             closing.callback(self._client.close)
             closing.callback(self.journal.close)
             self.run.end(status, self.spending)
 
 # %% ../notebooks/34_studies.ipynb #bb193941
-@contextmanager
-def open_study(context: AppContext, agent_name: str, optimizer: str | None = None, metric_name: str = "score",
-               **overrides: Any) -> Iterator[Study]:
-    "The study of `plan_study`'s plan, its record ended with what happened inside. What was paid is kept in any case."
-    study = Study(context, plan_study(context, agent_name, optimizer, metric_name, **overrides))
-    try:
-        yield study
-    except BaseException as error:
-        study.close("FAILED" if isinstance(error, Exception) else "KILLED")
-        raise
-    study.close()
+def open_study(context: AppContext, agent_name: str, optimizer: str | None = None, metric_name: str = "score", **overrides: Any) -> Study:
+    "The study of `plan_study`'s plan, for a `with` block: what happens inside is how its record ends. What was paid is kept in any case."
+    return Study(context, plan_study(context, agent_name, optimizer, metric_name, **overrides))

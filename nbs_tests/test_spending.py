@@ -100,7 +100,9 @@ def test_two_hundred_callers_never_pass_the_cap(client: BlockingClient, script: 
 def test_a_cap_in_money_stops_as_well(client: BlockingClient, script: Script, journal: Journal):
     spending = Spending(PLENTY, 0.001, lambda endpoint: PriceConfig(input_per_million=1, output_per_million=10))
     model = PaidModel(client, script.endpoint, spending, journal)
-    with pytest.raises(BudgetExceeded, match=r"0\.001000 in money stops the next call.*--budget-money"):
+    with pytest.raises(
+        BudgetExceeded, match=r"0\.001000 in money stops the next call.*--budget or"
+    ):
         for index in range(100):
             model.complete(asked(f"{index}"), max_tokens=30)
     assert 0 < spending.spent_money <= 0.001

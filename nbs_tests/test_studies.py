@@ -211,6 +211,7 @@ def test_a_study_that_was_stopped_goes_on_in_the_same_run_and_pays_nothing_twice
     pd.testing.assert_frame_equal(after, again_after)
     assert script.count == paid == 20
 
+    assert [row["trial"] for row in study.run.rows] == ["parent", "better"]
     client, run_id = study.run.client, study.run.run_id
     assert run_id == stopped.run.run_id
     run = client.get_run(run_id)
@@ -276,10 +277,11 @@ def test_a_candidate_saved_just_before_a_kill_still_becomes_challenger(context: 
     store = context.prompt_store
     with open_study(context, AGENT, seed=4) as study:
         before, after = frames(study)
+        other = store.save("even", BETTER.replace("Think.", "Think twice."), study=study.plan.study)
         orphan = store.save("even", BETTER, study=study.plan.study)
         assert store.aliases("even").get("challenger") != orphan.version
         assert study.save_candidate(BETTER, before, after).version == orphan.version
-    assert store.aliases("even")["challenger"] == orphan.version
+    assert store.aliases("even")["challenger"] == orphan.version != other.version
 
 
 @pytest.mark.parametrize("worse", [PROMPT.text, BETTER], ids=["the parent's text", "a text that is no better"])
