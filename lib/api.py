@@ -232,6 +232,9 @@ def _caller_context(traceparent: str | None) -> Iterator[None]:
         otel_context.detach(token)
 
 # %% ../notebooks/14_api.ipynb #7a59404a
+_REFRESH_SECONDS = 10.0  # that a caller waits for a workspace that does not answer
+
+
 class _Shared:
     """One blocking piece of work at a time; those who ask while it runs share the next one."""
 
@@ -317,7 +320,11 @@ def create_api(
     async def refresh() -> Response:
         """Fetch promoted prompts now instead of at the next interval; what is in memory then."""
         state.require_ready()
-        return _json(await refreshing())
+        try:
+            async with asyncio.timeout(_REFRESH_SECONDS):
+                return _json(await refreshing())
+        except TimeoutError:
+            raise Unavailable(f"nothing came within {_REFRESH_SECONDS:g} s; the fetch goes on, /health tells how it ends") from None
 
     @app.get("/ready")
     async def ready(request: Request) -> Response:

@@ -287,6 +287,22 @@ async def test_a_refresh_that_fails_says_why_and_the_next_one_is_tried():
         assert {"200", "503"} <= documented.keys()
 
 
+async def test_a_refresh_does_not_wait_for_ever_and_goes_on(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("lib.api._REFRESH_SECONDS", 0.02)
+    go_on, done = threading.Event(), threading.Event()
+
+    def fetch() -> dict[str, Any]:
+        go_on.wait(10)
+        done.set()
+        return {}
+
+    ready = AppState(router=router(), missing={}, refresh={"prompts": fetch})
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(create_api(ready)), base_url="http://app") as http:
+        assert "goes on" in refused(await http.post("/admin/refresh"), 503)["message"]
+    go_on.set()
+    assert await asyncio.to_thread(done.wait, 10)
+
+
 async def test_a_refresh_waits_for_the_start():
     starting = AppState(missing={"prompts": "starting"})
     async with httpx.AsyncClient(transport=httpx.ASGITransport(create_api(starting)), base_url="http://app") as http:
