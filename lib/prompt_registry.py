@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime
 from functools import cached_property
@@ -12,11 +12,20 @@ from urllib.parse import quote
 from databricks.sdk.core import ApiClient
 
 from .core import AlreadyExists, ConfigurationError, InvalidInput, NotFound, PermissionDenied, new_id
-from .prompt_text import NAME
+from .prompt_text import NAME, Prompt, compose
 from .settings import Settings
 from .workspace import Workspace, translate
 
-__all__ = ["Move", "MoveRecord", "PromptMirror", "PromptRegistry", "RegisteredVersion", "check_metadata"]
+__all__ = [
+    "Move",
+    "MoveRecord",
+    "PromptMirror",
+    "PromptRegistry",
+    "RegisteredVersion",
+    "check_alias",
+    "check_metadata",
+    "check_reason",
+]
 
 
 _API = "/api/2.0/mlflow/unity-catalog/prompts"
@@ -24,6 +33,7 @@ _PAGE = 100
 _RETRY_SECONDS, _TIMEOUT_SECONDS = 5, 10  # then the mirror answers: no request waits for a registry that is down
 _KIND, _TEXT = "_mlflow_prompt_type", "text"  # the tag by which MLflow tells a text from a list of chat messages
 _KEY = re.compile(r"(?!_mlflow)[A-Za-z_]\w{0,99}", re.ASCII)  # Unity Catalog's tags have no dots
+_ALIAS = re.compile(r"(?!(?:v?\d+|latest)$)[A-Za-z][\w-]{0,99}", re.ASCII | re.IGNORECASE)
 _REGISTRYS_OWN = ("name", "version", "created_at")
 _PRIVILEGES = "EXECUTE to read prompts, CREATE FUNCTION to save them and MANAGE to move their aliases"
 
@@ -37,6 +47,18 @@ class RegisteredVersion:
     template: str | list[dict[str, Any]]  # a text, or MLflow's list of chat messages
     metadata: dict[str, Any]  # name, version and created_at; `why` is MLflow's commit message, the rest its tags
     aliases: tuple[str, ...]
+
+    def prompt(self) -> Prompt:
+        """The version as we use it. Raises InvalidInput when it is no well-formed text of ours."""
+        text = self.template
+        if not isinstance(text, str):  # chat messages that were registered with MLflow's own client
+            said = [(str(message.get("role")), str(message.get("content"))) for message in text]
+            system = said.pop(0)[1] if said and said[0][0] == "system" else ""
+            if [role for role, _ in said] != ["user", "assistant"] * (len(said) // 2) + ["user"]:
+                raise InvalidInput("the messages are not system, user, assistant, … and at last user", field="text")
+            parts = [part for _, part in said]
+            text = compose(system, list(zip(parts[:-1:2], parts[1::2], strict=True)), parts[-1])
+        return Prompt(self.name, self.version, text, self.metadata)
 
 
 class PromptRegistry:
@@ -118,6 +140,20 @@ class PromptRegistry:
         return answer if isinstance(answer, dict) else {}
 
 
+def check_alias(alias: str) -> None:
+    """Raise InvalidInput for what no registry takes."""
+    if not _ALIAS.fullmatch(alias):
+        rule = "letters, digits, - and _, beginning with a letter; not `latest` nor a version"
+        raise InvalidInput(f"alias {alias!r}: {rule}", field="alias")
+
+
+def check_reason(by: str, why: str) -> None:
+    """Raise InvalidInput for a move without who or why."""
+    for name, value in (("by", by), ("why", why)):
+        if not value.strip():
+            raise InvalidInput(f"a move is recorded with who and why: {name} is empty", field=name)
+
+
 def check_metadata(metadata: Mapping[str, Any]) -> None:
     """Raise InvalidInput naming what no registry keeps."""
     for key in metadata:
@@ -167,15 +203,27 @@ class PromptMirror:
         self._known: dict[str, bytes] = {}  # by file: what the mirror holds, as far as we have seen
 
     @staticmethod
-    def version_files(name: str, version: int, text: str, metadata: Mapping[str, Any]) -> dict[str, bytes]:
+    def version_files(prompt: Prompt) -> dict[str, bytes]:
         """The two files of one version, by their names."""
-        base = f"{name}_v{version}"
-        return {f"{base}.txt": text.encode(), f"{base}_metadata.json": _json_bytes(metadata)}
+        base = f"{prompt.name}_v{prompt.version}"
+        return {f"{base}.txt": prompt.text.encode(), f"{base}_metadata.json": _json_bytes(prompt.metadata)}
 
     @staticmethod
     def alias_file(name: str, aliases: Mapping[str, int]) -> dict[str, bytes]:
         """The file that tells which versions a prompt's aliases stand for, by its name."""
         return {f"{name}_aliases.json": _json_bytes(dict(sorted(aliases.items())))}
+
+    @classmethod
+    def files(cls, prompts: Iterable[Prompt], aliases: Mapping[str, Mapping[str, int]]) -> dict[str, bytes]:
+        """Every file of a registry's contents, by its name."""
+        files: dict[str, bytes] = {}
+        names = set()
+        for prompt in prompts:
+            files |= cls.version_files(prompt)
+            names.add(prompt.name)
+        for name in sorted(names):
+            files |= cls.alias_file(name, aliases.get(name, {}))
+        return files
 
     def complete(self, wanted: Mapping[str, bytes], thorough: bool = False) -> list[str]:
         """Write what the mirror lacks, `thorough`ly also what differs; the names of the files written."""
@@ -191,14 +239,17 @@ class PromptMirror:
             self._known[file] = data
         return written
 
-    def versions(self) -> dict[tuple[str, int], tuple[str, dict[str, Any]]]:
-        """Text and metadata of every version, by name and number. Raises ConfigurationError naming a damaged file."""
+    def prompts(self) -> dict[tuple[str, int], Prompt]:
+        """Every version, by name and number. Raises ConfigurationError naming a damaged file."""
         there = self.workspace.list_files(self.folder)
         found = {}
         for match in filter(None, map(_VERSION_FILE.fullmatch, there)):
-            metadata = f"{match[0].removesuffix('.txt')}_metadata.json"
-            text = self._text(match[0])
-            found[match["name"], int(match["version"])] = text, self._object(metadata) if metadata in there else {}
+            name, version, file = match["name"], int(match["version"]), f"{match[0].removesuffix('.txt')}_metadata.json"
+            metadata = self._object(file) if file in there else {}  # its writer is between the two files
+            try:
+                found[name, version] = Prompt(name, version, self._text(match[0]), metadata)
+            except InvalidInput as error:
+                raise ConfigurationError(f"{self.folder}/{match[0]}: {error}: reconcile mends it") from error
         return found
 
     def aliases(self) -> dict[str, dict[str, int]]:

@@ -8,7 +8,6 @@ __all__ = ['Snapshot', 'PromptStore', 'PromptCache']
 # %% ../notebooks/07_prompts.ipynb #0edcc49d
 import difflib
 import logging
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,41 +18,31 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .core import InvalidInput, NotFound, PermissionDenied, SotaError, Unavailable
-from .prompt_registry import Move, MoveRecord, PromptMirror, PromptRegistry, RegisteredVersion, check_metadata
-from .prompt_text import Prompt, compose, normal_text, read_prompts
+from .prompt_registry import Move, MoveRecord, PromptMirror, PromptRegistry, check_alias, check_metadata, check_reason
+from .prompt_text import Prompt, compose, normal_text, read_prompts  # noqa: F401  # all of a prompt's API in one place
 from .settings import Settings
 from .workspace import Workspace
 
 # %% ../notebooks/07_prompts.ipynb #6d986f68
 _log = logging.getLogger(__name__)
-_ALIAS = re.compile(r"(?!(?:v?\d+|latest)$)[A-Za-z][\w-]{0,99}", re.ASCII | re.IGNORECASE)
-
-
-def _from_registry(found: RegisteredVersion) -> Prompt:
-    text = found.template
-    if not isinstance(text, str):  # chat messages that were registered with MLflow's own client
-        said = [(str(message.get("role")), str(message.get("content"))) for message in text]
-        system = said.pop(0)[1] if said[0][0] == "system" else ""
-        if [role for role, _ in said] != ["user", "assistant"] * (len(said) // 2) + ["user"]:
-            raise InvalidInput("the messages are not those of system, user, assistant, … and at last user", field="text")
-        parts = [part for _, part in said]
-        text = compose(system, list(zip(parts[:-1:2], parts[1::2], strict=True)), parts[-1])
-    return Prompt(found.name, found.version, text, found.metadata)
 
 # %% ../notebooks/07_prompts.ipynb #0aef83fe
 _Index = dict[tuple[str, int | str | None], Prompt]  # by name and by number, alias or None: what agents use
 
 
-def _index(prompts: Mapping[tuple[str, int], Prompt], aliases: Mapping[str, Mapping[str, int]]) -> _Index:
+def _index(prompts: Mapping[tuple[str, int], Prompt], aliases: Mapping[str, Mapping[str, int]],
+           unusable: Iterable[tuple[str, str]] = ()) -> _Index:
     found: _Index = {}
     for (name, version), prompt in sorted(prompts.items()):
         found[name, version] = found[name, None] = prompt
     for name, standing in aliases.items():
-        for alias, version in standing.items():
-            if prompt_there := prompts.get((name, version)):
-                found[name, alias] = prompt_there
-        if ("production" in standing) and (name, "production") in found:
-            found[name, None] = found[name, "production"]
+        usable = {alias: prompts[name, version] for alias, version in standing.items()
+                  if (name, version) in prompts and (name, alias) not in unusable}
+        found |= {(name, alias): prompt for alias, prompt in usable.items()}
+        if "production" in usable:
+            found[name, None] = usable["production"]
+        elif "production" in standing:  # the latest is no substitute: nobody promoted it
+            found.pop((name, None), None)
     return found
 
 
@@ -64,11 +53,12 @@ class Snapshot:
     aliases: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # name, alias: version
     source: Literal["registry", "mirror"] = "registry"
     note: str | None = None  # why it is the mirror, or why the mirror was not brought up to date
-    problems: Mapping[str, str] = field(default_factory=dict)  # name: why what an alias stands for cannot be used
+    problems: Mapping[tuple[str, str], str] = field(default_factory=dict)  # name and alias: why what it stands for cannot be used
 
     @cached_property
-    def _by_name(self) -> _Index:
-        return _index(self.prompts, self.aliases)
+    def index(self) -> _Index:
+        "Every usable prompt by its name and its number, alias or None."
+        return _index(self.prompts, self.aliases, self.problems)
 
     def versions(self, name: str) -> list[int]:
         "The version numbers of one prompt, in numeric order."
@@ -76,7 +66,7 @@ class Snapshot:
 
     def get(self, name: str, version: int | str | None = None) -> Prompt:  # number, alias, or None: production, else the latest
         "One version. Raises NotFound naming those there are."
-        if prompt := self._by_name.get((name, version)):
+        if prompt := self.index.get((name, version)):
             return prompt
         known = [*(f"v{number}" for number in self.versions(name)), *sorted(self.aliases.get(name, {}))]
         there = f"it has {', '.join(known)}" if known else "there is no prompt of this name"
@@ -98,7 +88,7 @@ class _Loading:
         except Unavailable as error:
             return self._mirrored(error)
         try:
-            self.mirror.complete(_files(snapshot))
+            self.mirror.complete(PromptMirror.files(snapshot.prompts.values(), snapshot.aliases))
         except (NotFound, PermissionDenied, Unavailable) as error:  # an app may only read
             _log.warning("the mirror of the prompts was not brought up to date: %s", error)
             return replace(snapshot, note=f"the mirror was not brought up to date: {error}")
@@ -116,17 +106,16 @@ class _Loading:
         for one in found:
             aliases.setdefault(one.name, {}).update(dict.fromkeys(one.aliases, one.version))
             try:
-                prompts[one.name, one.version] = _from_registry(one)
+                prompts[one.name, one.version] = one.prompt()
             except InvalidInput as error:  # somebody else's, in our schema
                 _log.info("prompt %s v%d is left out: %s", one.name, one.version, error)
         return self._snapshot(prompts, aliases, "registry", None)
 
     def _mirrored(self, error: Unavailable) -> Snapshot:
         try:
-            files, aliases = self.mirror.versions(), self.mirror.aliases()
+            prompts, aliases = self.mirror.prompts(), self.mirror.aliases()
         except (NotFound, Unavailable) as other:
             raise Unavailable(f"{error}; and the mirror: {other}", error.retry_after) from error
-        prompts = {key: Prompt(*key, text, about) for key, (text, about) in files.items()}
         return self._snapshot(prompts, aliases, "mirror", str(error))
 
     def _snapshot(self, prompts: dict[tuple[str, int], Prompt], aliases: dict[str, dict[str, int]],
@@ -136,10 +125,10 @@ class _Loading:
             for alias, version in standing.items():
                 try:
                     if (name, version) not in prompts:
-                        raise InvalidInput(f"{alias} stands for v{version}, which is no well-formed text")
+                        raise InvalidInput(f"v{version} is no well-formed text")
                     self._check_contract(prompts[name, version])
                 except InvalidInput as error:
-                    problems[name] = f"prompt {name}: {error}"
+                    problems[name, alias] = f"prompt {name}: {alias} cannot be used: {error}"
         return Snapshot(prompts, aliases, source, note, problems)
 
     def _check_contract(self, prompt: Prompt) -> None:
@@ -153,15 +142,6 @@ class _Loading:
             return self._registered(name)
         except Unavailable as error:
             return self._mirrored(error)
-
-
-def _files(snapshot: Snapshot) -> dict[str, bytes]:
-    files: dict[str, bytes] = {}
-    for prompt in snapshot.prompts.values():
-        files |= PromptMirror.version_files(prompt.name, prompt.version, prompt.text, prompt.metadata)
-    for name in sorted({name for name, _ in snapshot.prompts}):
-        files |= PromptMirror.alias_file(name, snapshot.aliases.get(name, {}))
-    return files
 
 # %% ../notebooks/07_prompts.ipynb #6d15b8ff
 class _Reading(_Loading):
@@ -201,10 +181,10 @@ class _Saving(_Reading):
         prompt = Prompt(name, 0, normal_text(text))
         self._check_contract(prompt)
         if alias is not None:
-            _check_alias(alias)
+            check_alias(alias)
         check_metadata(metadata)
-        saved = _from_registry(self.registry.add(name, prompt.text, metadata))
-        self._write_mirror(PromptMirror.version_files(name, saved.version, saved.text, saved.metadata))
+        saved = self.registry.add(name, prompt.text, metadata).prompt()
+        self._write_mirror(PromptMirror.version_files(saved))
         if alias is not None:
             by = str(metadata.get("by") or metadata.get("source") or "save")
             self.promote(name, saved.version, by=by, why=str(metadata.get("why") or f"saved as {alias}"), alias=alias)
@@ -218,8 +198,8 @@ class _Saving(_Reading):
 
     def promote(self, name: str, version: int | str, *, by: str, why: str, evidence: str = "", alias: str = "production") -> Move:
         "Let an alias stand for a version, on record. Raises NotFound naming the versions there are, InvalidInput."
-        _check_alias(alias)
-        _check_reason(by, why)
+        check_alias(alias)
+        check_reason(by, why)
         snapshot = self._registered(name)
         prompt = snapshot.get(name, version)
         self._check_contract(prompt)
@@ -228,7 +208,7 @@ class _Saving(_Reading):
 
     def rollback(self, name: str, *, by: str, why: str, evidence: str = "") -> Move:
         "Take production's last move back that was not yet taken back. Raises NotFound when there is none."
-        _check_reason(by, why)
+        check_reason(by, why)
         snapshot = self._registered(name)
         moves = self._catch_up(name, snapshot.aliases.get(name, {}), self.record.moves(name))
         undone = {move.undoes for move in moves}
@@ -241,8 +221,8 @@ class _Saving(_Reading):
 
     def withdraw(self, name: str, alias: str, *, by: str, why: str, evidence: str = "") -> Move | None:  # None: it stood for nothing
         "Take an alias away, on record; the versions stay. Raises InvalidInput for production, which only moves."
-        _check_alias(alias)
-        _check_reason(by, why)
+        check_alias(alias)
+        check_reason(by, why)
         if alias == "production":
             raise InvalidInput("production is promoted or rolled back, never withdrawn: agents would fall back on the latest version", field="alias")
         snapshot = self._registered(name)
@@ -269,17 +249,6 @@ class _Saving(_Reading):
                    for alias in sorted({*recorded, *standing}) if recorded.get(alias) != standing.get(alias)]
         return [*moves, *outside]
 
-
-def _check_alias(alias: str) -> None:
-    if not _ALIAS.fullmatch(alias):
-        raise InvalidInput(f"alias {alias!r}: letters, digits, - and _, beginning with a letter; not `latest` nor a version", field="alias")
-
-
-def _check_reason(by: str, why: str) -> None:
-    for name, value in (("by", by), ("why", why)):
-        if not value.strip():
-            raise InvalidInput(f"a move is recorded with who and why: {name} is empty", field=name)
-
 # %% ../notebooks/07_prompts.ipynb #a0a22e0a
 class PromptStore(_Saving):
     "All prompts: in MLflow's registry, mirrored in the `prompts` volume, every move of an alias on record."
@@ -293,7 +262,7 @@ class PromptStore(_Saving):
         return self._reconcile(self._registered(), thorough=True)[0]
 
     def _reconcile(self, snapshot: Snapshot, thorough: bool) -> tuple[list[str], list[Move]]:
-        done = [f"mirror: wrote {file}" for file in self.mirror.complete(_files(snapshot), thorough)]
+        done = [f"mirror: wrote {file}" for file in self.mirror.complete(PromptMirror.files(snapshot.prompts.values(), snapshot.aliases), thorough)]
         moves = self.record.moves()
         outside: list[Move] = []
         for name in sorted({name for name, _ in snapshot.prompts}):
@@ -365,9 +334,11 @@ class PromptCache:
                     raise
                 return False
             snapshot = loaded if isinstance(loaded, Snapshot) else Snapshot(loaded)
-            good = {key: prompt for key, prompt in self._prompts.items() if key[0] in snapshot.problems}
-            self._prompts = _index(self._initial | dict(snapshot.prompts), snapshot.aliases) | good
-            self._source, self._error = snapshot.source, "; ".join(filter(None, (snapshot.note, *snapshot.problems.values())))
+            kept = {(name, which): self._prompts[name, which] for name, alias in snapshot.problems if alias == "production"
+                    for which in (alias, None) if (name, which) in self._prompts}
+            self._prompts = _index(self._initial | dict(snapshot.prompts), snapshot.aliases, snapshot.problems) | kept
+            told = [snapshot.note] if snapshot.source == "mirror" else []
+            self._source, self._error = snapshot.source, "; ".join(filter(None, [*told, *snapshot.problems.values()]))
             self._refreshed = time.monotonic()
             return True
 
@@ -384,7 +355,8 @@ class PromptCache:
         }
 
     def start(self, interval: float) -> None:  # seconds
-        "Refresh every `interval` in the background."
+        "Refresh every `interval` in the background, and soon again after a failure."
+        self.stop()
         self._stopping.clear()
         self._thread = threading.Thread(target=self._run, args=(interval,), name="prompt-refresh", daemon=True)
         self._thread.start()
@@ -397,7 +369,7 @@ class PromptCache:
             self._thread = None
 
     def _run(self, interval: float) -> None:
-        while not self._stopping.wait(min(interval, _RETRY_SECONDS) if self._error else interval):
+        while not self._stopping.wait(interval if self._source == "registry" else min(interval, _RETRY_SECONDS)):
             try:
                 self.refresh()
             except Exception as error:  # noqa: BLE001  # the thread outlives whatever one refresh meets; /health tells it

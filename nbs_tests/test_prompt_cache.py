@@ -95,14 +95,26 @@ def test_production_is_looked_up_by_default():
         cache.lookup("greet", "gone")
 
 
-def test_what_cannot_be_used_leaves_the_last_known_good(shelf: Shelf):
-    cache = PromptCache(shelf.load, [Prompt("greet", 0, TEXT)])
+def test_a_production_that_cannot_be_used_leaves_the_last_good_one(shelf: Shelf):
+    cache = PromptCache(shelf.load, [Prompt("greet", 0, TEXT)], shares={"greet": 1.0})
+    unusable = {("greet", "production"): "v2 is no text", ("greet", "challenger"): "neither is v1"}
+    shelf.prompts = Snapshot(TWO, {"greet": {"production": 2, "challenger": 1}}, problems=unusable)
+    cache.refresh()
+    assert cache.lookup("greet").version == 0, "what the app was released with"
     shelf.prompts = Snapshot(TWO, {"greet": {"production": 1}})
     cache.refresh()
-    shelf.prompts = Snapshot(TWO, {"greet": {"production": 2}}, "mirror", "registry away", {"greet": "v2 is no text"})
+    shelf.prompts = Snapshot(TWO, {"greet": {"production": 2, "challenger": 1}}, problems=unusable)
     assert cache.refresh() is True
-    assert cache.lookup("greet").version == 1
-    assert (cache.status()["source"], cache.status()["error"]) == ("mirror", "registry away; v2 is no text")
+    assert (cache.lookup("greet").version, cache.choose("greet", "customer-1").version) == (1, 1)
+    assert (cache.status()["source"], cache.status()["error"]) == ("registry", "v2 is no text; neither is v1")
+
+
+def test_the_mirror_is_told_and_a_mirror_that_may_not_be_written_is_no_error(shelf: Shelf):
+    cache = PromptCache(shelf.load)
+    for source, error in (("registry", None), ("mirror", "told")):
+        shelf.prompts = Snapshot(TWO, source=source, note="told")
+        cache.refresh()
+        assert (cache.status()["source"], cache.status()["error"]) == (source, error)
 
 
 KEYS = [f"customer-{number}" for number in range(5_000)]

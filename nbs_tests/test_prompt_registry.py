@@ -160,9 +160,11 @@ def test_what_is_no_text_of_ours_is_left_out_and_told_where_it_matters(
     client.register_prompt(name, [{"role": "assistant", "content": "{{x}}"}])
     client.register_prompt(name, "{{x}}")
     assert [prompt.version for prompt in store.list("foreign")] == [3]
-    assert "foreign" not in store.load().problems
+    assert store.load().problems == {}
     client.set_prompt_alias(name, "production", 2)
-    assert "production stands for v2" in store.load().problems["foreign"]
+    assert store.load().problems.keys() == {("foreign", "production")}
+    with pytest.raises(NotFound, match="foreign : it has v3"):
+        store.get("foreign")
 
 
 def test_more_versions_than_a_page_holds(store: PromptStore, settings: Settings, monkeypatch: pytest.MonkeyPatch):

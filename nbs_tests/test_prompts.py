@@ -136,7 +136,11 @@ def test_a_text_whose_blanks_the_agent_does_not_fill_is_refused(ground: Workspac
     PromptStore(ground, settings).save(name, "{{other}}", alias="challenger")
     with pytest.raises(InvalidInput, match="its agent fills"):
         store.promote(name, 2, by="us", why="to see")
-    assert "its agent fills" in store.load().problems[name]
+    found = store.load()
+    assert "challenger cannot be used" in found.problems[name, "challenger"]
+    assert (found.get(name).version, found.aliases[name]) == (2, {"challenger": 2})
+    with pytest.raises(NotFound, match="challenger: it has v1, v2"):
+        found.get(name, "challenger")
 
 
 def test_a_diff_shows_what_changed(store: PromptStore, name: str):
