@@ -251,7 +251,7 @@ def compare(baseline: pd.DataFrame,  # columns id, correct (bool), score, cost (
     n, (was, now) = len(pairs["correct"][0]), pairs["correct"]
     gains, losses = int(np.sum(now > was)), int(np.sum(now < was))
     levels = looks_alpha(alpha, parameters["looks"])
-    final = planned_rows(levels[-1], power, min_effect, disagreement, gains + losses, n)
+    final = planned_rows(levels[-1], power, min_effect, disagreement, gains, losses, n)
     found = Verdict("inconclusive", "", mcnemar(gains, losses), (gains - losses) / n, (0.0, 0.0), n, math.ceil(final * look / looks),
                     gains, losses, (float(was.mean()), float(now.mean())), parameters=parameters)
     found = replace(found, **differences(pairs, alpha, alpha / looks))

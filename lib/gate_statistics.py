@@ -128,11 +128,13 @@ def planned_rows(alpha: float,
                  power: float,  # with which a gain of `min_effect` is to be promoted
                  min_effect: float,
                  disagreement: float,  # planned share of rows on which exactly one is right
-                 discordant: int, n: int,  # rows seen on which exactly one is right, among how many
+                 gains: int, losses: int, n: int,  # rows seen that only the candidate, or only the baseline, gets right, among how many
                  ) -> int:
     "Rows that a comparison needs."
-    surely = float(stats.beta.ppf(0.025, discordant, n - discordant + 1)) if discordant else 0.0  # lower bound: Clopper & Pearson 1934
-    share = max(disagreement, min_effect, math.ceil(surely * 100) / 100 if surely > disagreement else 0.0)
+    both = gains + losses
+    surely = float(stats.beta.ppf(0.025, both, n - both + 1)) if both else 0.0  # lower bound of their share: Clopper & Pearson 1934
+    seen = surely - max(0.0, abs(gains - losses) / n - min_effect)
+    share = max(disagreement, min_effect, math.ceil(100 * seen) / 100 if seen > disagreement else 0.0)
     return required_rows(alpha, 1 - _ACCURACY_SHARE * (1 - power), min_effect, min(share, 1.0))
 
 # %% ../notebooks/33_gate_statistics.ipynb #251ed533
