@@ -10,7 +10,6 @@ import asyncio
 import hashlib
 import json
 import math
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -29,8 +28,7 @@ from .settings import Settings
 from .workspace import Workspace
 
 # %% ../notebooks/29_spending.ipynb #f8267eb7
-_HALF = re.compile(rb"[A-Za-z ]")
-_TURN_TOKENS = 16  # what a chat template adds to a message
+_TEMPLATE_TOKENS, _TURN_TOKENS = 32, 16  # what a chat template adds to a prompt, its own system message included, and to each message
 
 
 @dataclass(frozen=True)
@@ -55,28 +53,11 @@ class ModelCall:
 
     @cached_property
     def prompt_bound(self) -> int:  # tokens
-        "A cautious estimate for a tokeniser that nobody knows."
+        "What a tokeniser that nobody knows may count at most: its bytes, and what a chat template adds."
         data = "".join((*(message["content"] for message in self.messages), self._schema_text)).encode("utf-8", "surrogatepass")
-        return len(data) - len(_HALF.findall(data)) // 2 + _TURN_TOKENS * (len(self.messages) + 1)
+        return len(data) + _TEMPLATE_TOKENS + _TURN_TOKENS * len(self.messages)
 
-# %% ../notebooks/29_spending.ipynb #afe9e256
-_LEARN_AFTER = 8  # calls
-_MARGIN = 1.25  # over the highest count seen
-
-
-@dataclass
-class _Counts:
-    calls: int = 0
-    highest: float = 0.0  # counted tokens per token of the bound
-
-    def scale(self) -> float:
-        seen = max(0.25, _MARGIN * self.highest)
-        return seen if self.calls >= _LEARN_AFTER else max(1.0, seen)
-
-    def learn(self, counted: int, bound: int) -> None:
-        self.calls, self.highest = self.calls + 1, max(self.highest, counted / bound)
-
-
+# %% ../notebooks/29_spending.ipynb #a2da9267
 @dataclass(frozen=True)
 class Charge:
     "Tokens and what they cost."
@@ -97,6 +78,9 @@ def _written(amount: float, unit: str) -> str:
     return f"{amount:,} tokens" if unit == "tokens" else f"{amount:.6f} in money"
 
 # %% ../notebooks/29_spending.ipynb #1e59bf49
+_MARGIN = 1.25  # over the highest count seen
+
+
 class _Cap:
     def __init__(self, tokens: int,  # cap, input and output together
                  money: float,  # cap
@@ -104,7 +88,7 @@ class _Cap:
         self.tokens, self.money, self.price = tokens, money, price
         self.spent_tokens, self.spent_money = 0, 0.0
         self._held: list[Charge] = []  # worst cases of the calls in flight
-        self._counts: dict[str, _Counts] = {}
+        self._counts: dict[str, float] = {}  # by endpoint: the most tokens counted per token of the bound
         self._changed = threading.Condition()
 
     def charge(self, endpoint: str, input_tokens: int, output_tokens: int) -> Charge:
@@ -114,8 +98,8 @@ class _Cap:
         return Charge(input_tokens, output_tokens, money)
 
     def worst_case(self, call: ModelCall) -> Charge:
-        "What a call may cost at most, by the cautious rule and by what its endpoint has counted so far."
-        scale = self._counts.setdefault(call.endpoint, _Counts()).scale()
+        "What a call may cost at most."
+        scale = max(1.0, _MARGIN * self._counts.get(call.endpoint, 0.0))
         return self.charge(call.endpoint, math.ceil(call.prompt_bound * scale), call.max_tokens)
 
     def add(self, tokens: int, money: float) -> None:
@@ -151,7 +135,8 @@ class Spending(_Cap):
             with self._changed:
                 self._held.remove(worst)
                 for charge in paid:
-                    self._counts[call.endpoint].learn(charge.input_tokens, call.prompt_bound)
+                    counted = charge.input_tokens / call.prompt_bound
+                    self._counts[call.endpoint] = max(counted, self._counts.get(call.endpoint, 0.0))
                     self.spent_tokens, self.spent_money = self.spent_tokens + charge.tokens, self.spent_money + charge.money
                 self._changed.notify_all()
 

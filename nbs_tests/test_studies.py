@@ -241,12 +241,12 @@ def test_a_study_that_fails_says_so_and_keeps_what_was_paid(context: AppContext,
 def test_the_budget_counts_what_earlier_runs_paid(context: AppContext):
     with (
         pytest.raises(BudgetExceeded, match="stops the next call"),
-        open_study(context, AGENT, seed=9, budget_tokens=2_500) as study,
+        open_study(context, AGENT, seed=9, budget_tokens=4_000) as study,
     ):
         for index in range(1_000):
             study.model.complete([{"role": "user", "content": f"{index} {'word ' * 40}0"}], max_tokens=20)
     first = study.spending.spent_tokens
-    with open_study(context, AGENT, seed=9, budget_tokens=2_500) as again, pytest.raises(BudgetExceeded):
+    with open_study(context, AGENT, seed=9, budget_tokens=4_000) as again, pytest.raises(BudgetExceeded):
         again.model.complete([{"role": "user", "content": "words " * 200 + "0"}], max_tokens=20)
     assert again.spending.spent_tokens == first
 
