@@ -210,7 +210,7 @@ asyncio.run(main())
     assert done.returncode == 0, done.stderr
     loaded = set(json.loads(done.stdout))
     assert {"databricks", "openai", "langgraph"} <= loaded
-    assert not loaded & {"mlflow", "dspy", "litellm", "torch", "textgrad", "pyspark", "matplotlib"}
+    assert not loaded & {"mlflow", "dspy", "litellm", "torch", "textgrad", "pyspark", "matplotlib", "pandas", "scipy"}
 
 
 @pytest.mark.parametrize("module", [["app.main"], ["lib.cli", "serve"]])
