@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -59,11 +59,11 @@ class FraudLabel(BaseModel):
 
 class DetectorTask:
     "What a prompt of the fraud detector is judged by."
-    agent_name: ClassVar[str] = "fraud_detector"
-    prompt: ClassVar[str] = "fraud_detector"
-    output_schema: ClassVar[type[BaseModel]] = Judgement
-    max_tokens: ClassVar[int] = FraudDetectorAgent.max_tokens
-    threshold: ClassVar[int] = 50  # `fraud_score` from which on a payment counts as flagged
+    agent_name = "fraud_detector"
+    prompt = "fraud_detector"
+    output_schema: type[BaseModel] = Judgement
+    max_tokens = FraudDetectorAgent.max_tokens
+    threshold = 50  # `fraud_score` from which on a payment counts as flagged
 
     def __init__(self, costs: FraudCosts = FraudCosts()):  # noqa: B008  # frozen
         self.costs = costs
