@@ -301,7 +301,7 @@ class PromptCache:
         self._load = load
         self._initial = {(prompt.name, prompt.version): prompt for prompt in initial}
         self._prompts = _index(self._initial, {})
-        self._below = {name: _below(name, share) for name, share in (shares or {}).items()}
+        self._drawn = {name: _split(name, share) for name, share in (shares or {}).items()}
         self._source, self._error = "memory", ""
         self._refreshed: float | None = None  # time.monotonic()
         self._refreshing, self._stopping = threading.Lock(), threading.Event()
@@ -318,8 +318,8 @@ class PromptCache:
 
     def choose(self, name: str, key: str) -> Prompt:  # such as a subject's id: the same key, the same answer
         "The challenger for its share of all keys, production for the others. Raises NotFound."
-        below = self._below.get(name)
-        if below and (challenger := self._prompts.get((name, "challenger"))) and _hash(name, key) < below:
+        drawn = self._drawn.get(name)
+        if drawn and (challenger := self._prompts.get((name, "challenger"))) and drawn(key):
             return challenger
         return self.lookup(name)
 
@@ -376,11 +376,14 @@ class PromptCache:
                 self._source, self._error = "memory", repr(error)
 
 
-def _below(name: str, share: float) -> int:  # the hashes below it are the challenger's
+def _split(name: str, share: float) -> Callable[[str], bool]:  # whether a key is the challenger's: alike in every process
     if not 0 <= share <= 1:
         raise InvalidInput(f"shares: {name}: a share is between 0 and 1, not {share}", field=f"shares.{name}")
-    return int(share * 2**64)
+    salted, below = blake2b(f"{name}\0".encode(), digest_size=8), int(share * 2**64)  # another prompt splits the same keys otherwise
 
+    def drawn(key: str) -> bool:
+        hashed = salted.copy()
+        hashed.update(key.encode("utf-8", "surrogatepass"))
+        return int.from_bytes(hashed.digest()) < below
 
-def _hash(name: str, key: str) -> int:  # 0 up to 2^64, alike everywhere; another prompt splits the same keys otherwise
-    return int.from_bytes(blake2b(f"{name}\0{key}".encode(), digest_size=8).digest())
+    return drawn

@@ -143,9 +143,9 @@ def test_without_a_share_or_a_challenger_there_is_production():
     cache = PromptCache(lambda: Snapshot(TWO, {"greet": {"production": 1, "challenger": 2}}))
     cache.refresh()
     assert cache.choose("greet", "customer-1").version == 1
-    alone = PromptCache(lambda: Snapshot(TWO), shares={"greet": 1.0})
+    alone = PromptCache(lambda: Snapshot(TWO, {"greet": {"challenger": 2}}), shares={"greet": 1.0})
     alone.refresh()
-    assert alone.choose("greet", "customer-1").version == 2
+    assert alone.choose("greet", "\ud800 is no text, but a key").version == 2
     with pytest.raises(NotFound):
         alone.choose("other", "customer-1")
 

@@ -221,6 +221,15 @@ def test_sync_saves_what_no_version_has(store: PromptStore, name: str, tmp_path:
     assert store.aliases(name) == {"production": 3, "challenger": 4}
 
 
+def test_sync_goes_on_where_a_kill_ended_it(store: PromptStore, name: str, tmp_path: Path):
+    (tmp_path / f"{name}.txt").write_text(TEXT)
+    store.save(name, TEXT, source="repository")
+    assert store.sync(tmp_path) == () and store.aliases(name) == {"production": 1}
+    (tmp_path / f"{name}.txt").write_text(TEXT + "!")
+    store.save(name, TEXT + "!", source="repository")
+    assert store.sync(tmp_path) == () and store.aliases(name) == {"production": 2}
+
+
 def test_a_registry_that_is_down_is_read_from_its_mirror(
     workspace: Running, store: PromptStore, name: str, impatient: None
 ):
