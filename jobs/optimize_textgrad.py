@@ -15,19 +15,20 @@ sys.path.insert(0, str(Path.cwd().parent))  # the release that this notebook bel
 
 dbutils.widgets.text("environment", "")  # such as SOTA_TARGET=dev SOTA_SCHEMA=mine
 dbutils.widgets.text("agent", "fraud_detector")
+dbutils.widgets.text("source", "feedback")  # or `examples`
 for name in ("budget_money", "budget_tokens"):  # empty: what sota_config.yaml says
     dbutils.widgets.text(name, "")
 
 # COMMAND ----------
 
 from lib.jobs import task_context
-from lib.optimize_textgrad import optimise
-from lib.studies import open_study
+from lib.optimize_textgrad import open_textgrad_study, optimise
 
+agent, source = dbutils.widgets.get("agent"), dbutils.widgets.get("source")
 given = {name: dbutils.widgets.get(name) or None for name in ("budget_money", "budget_tokens")}
 context = task_context(dbutils.widgets.get("environment"))
-with open_study(context, dbutils.widgets.get("agent"), "textgrad", **given) as study:
-    found = optimise(study)
+with open_textgrad_study(context, agent, source, **given) as (study, cases):
+    found = optimise(study, cases)
 
 # COMMAND ----------
 

@@ -746,6 +746,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'lib.settings.load_settings': ('settings.html#load_settings', 'lib/settings.py')},
             'lib.spending': { 'lib.spending.BlockingClient': ('spending.html#blockingclient', 'lib/spending.py'),
                               'lib.spending.BlockingClient.__init__': ('spending.html#blockingclient.__init__', 'lib/spending.py'),
+                              'lib.spending.BlockingClient._leave': ('spending.html#blockingclient._leave', 'lib/spending.py'),
                               'lib.spending.BlockingClient.close': ('spending.html#blockingclient.close', 'lib/spending.py'),
                               'lib.spending.BlockingClient.predict': ('spending.html#blockingclient.predict', 'lib/spending.py'),
                               'lib.spending.Charge': ('spending.html#charge', 'lib/spending.py'),

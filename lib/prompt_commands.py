@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich import box
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from lib.studies import Study
 
 # %% auto #0
-__all__ = ['prompts', 'optimize', 'connect', 'list_', 'show', 'diff', 'history', 'promote', 'rollback', 'dspy']
+__all__ = ['prompts', 'optimize', 'connect', 'list_', 'show', 'diff', 'history', 'promote', 'rollback', 'dspy', 'textgrad']
 
 # %% ../notebooks/32_prompt_commands.ipynb #2c8b70f8
 prompts = typer.Typer(help="The versions of the prompts: look, compare, promote, take back.", no_args_is_help=True)
@@ -209,17 +209,15 @@ def _figures(frames: Mapping[str, pd.DataFrame]) -> Table:  # by column: as `eva
     return table
 
 
-def _show_study(study: Study, found: Any) -> None:
+def _show_study(study: Study, found: Any, frames: Mapping[str, pd.DataFrame]) -> None:
     """What a study came to: the numbers, the price, the verdict."""
-    plan, spending = study.plan, study.spending
-    _console.print(_figures({plan.parent.label: found.parent, found.candidate.label if found.candidate else "best found": found.exported}))
+    plan, spending, saved = study.plan, study.spending, found.candidate
+    _console.print(_figures(frames))
     _console.print(f"study    {plan.study}: {plan.agent_name} by {plan.optimizer}, {len(study.run.rows)} trials", highlight=False)
     _console.print(f"spent    {spending.spent_money:.4f} of {spending.money:g} in money, {spending.spent_tokens:,} of {spending.tokens:,} tokens", highlight=False)
     _console.print(f"verdict  {escape(found.reason)}", highlight=False)
-    if found.candidate:
-        _console.print(f"saved    {found.candidate.label}; next: sota-deploy prompts compare {plan.parent.name} --promote", highlight=False)
-    else:
-        _console.print("saved    nothing", highlight=False)
+    following = f"{saved.label} as challenger; next: sota-deploy prompts compare {saved.name} --promote" if saved else "nothing"
+    _console.print(f"saved    {following}", highlight=False)
 
 
 @optimize.command()
@@ -235,4 +233,20 @@ def dspy(
     given: dict[str, Any] = {"budget_money": budget, "budget_tokens": budget_tokens, "train_rows": rows, "validation_rows": rows}
     with open_study(context, _judged_agent(context, agent), optimizer, **given) as study, _bars() as report:
         found = optimise(study, report)
-    _show_study(study, found)
+    _show_study(study, found, {study.plan.parent.label: found.parent, found.candidate.label if found.candidate else "best found": found.exported})
+
+
+@optimize.command()
+def textgrad(
+    agent: _Agent = None, budget: _Budget = None, budget_tokens: _Tokens = None, rows: _Rows = None,
+    source: Annotated[str, typer.Option(help="what is learned from: feedback on decisions, or the training examples")] = "feedback",
+) -> None:
+    """Rewrite the instructions where they have failed, by textual gradients."""
+    context = connect()
+    from lib.optimize_textgrad import open_textgrad_study, optimise
+
+    given: dict[str, Any] = {"budget_money": budget, "budget_tokens": budget_tokens, "train_rows": rows, "validation_rows": rows}
+    with open_textgrad_study(context, _judged_agent(context, agent), cast(Any, source), **given) as (study, cases), _bars() as report:
+        found = optimise(study, cases, report=report)
+    frames = {name: frame for name, frame in found.descent.frames.items() if name != "parent"}
+    _show_study(study, found, {study.plan.parent.label: found.descent.frames["parent"]} | frames)

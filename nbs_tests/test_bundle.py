@@ -135,6 +135,7 @@ def test_the_night_is_what_it_should_be(settings: Settings):
     assert needs["notify"] == {"optimize_dspy", "optimize_textgrad", "ab_test"}
     assert tasks["notify"].run_if is jobs.RunIf.ALL_DONE
     assert all(task.timeout_seconds for task in tasks.values() if task.notebook_task)
+    assert all(task.max_retries == (key != "notify") for key, task in tasks.items() if task.notebook_task)
     [environment] = job.environments
     assert environment.spec.environment_version and environment.spec.dependencies
     assert {task.environment_key for task in tasks.values() if task.notebook_task} == {environment.environment_key}

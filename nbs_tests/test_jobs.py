@@ -15,7 +15,9 @@ from lib.deploy import AppDeployment
 from lib.jobs import JobDeployment, bundle_values, read_jobs, run_now, task_context
 from lib.settings import load_settings
 from local_workspace.cron import Cron
+from nbs_tests.detector_ground import AGENT, ROWS, detector_ground
 from nbs_tests.house import ROOT
+from nbs_tests.scripted_model import Script
 
 APP = f"jobs-{new_id()[:8]}"
 
@@ -133,3 +135,80 @@ def test_a_task_has_the_names_of_whoever_deployed_it(context: AppContext, deploy
     ):
         with pytest.raises(ConfigurationError, match=problem):
             task_context(wrong)
+
+
+@pytest.fixture(scope="module")
+def ground(
+    environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[JobDeployment, Script]]:
+    """The jobs over labelled rows and a scripted model, the same as ours but without second attempts."""
+    root = tmp_path_factory.mktemp("root")
+    for name in ("databricks.yml", "settings.ini"):
+        shutil.copy(ROOT / name, root)
+    (root / "jobs").mkdir()
+    for path in (ROOT / "jobs").glob("*.yml"):
+        (root / "jobs" / path.name).write_text(path.read_text().replace("max_retries: 1", "max_retries: 0"))
+    with detector_ground(environment, tmp_path_factory.mktemp("config")) as (context, script):
+        release = AppDeployment(context, ROOT)
+        release.upload()
+        deployment = JobDeployment(context, root, release.folder)
+        deployment.ensure()
+        yield deployment, script
+        for key in deployment.wanted:
+            deployment.api.delete(deployment.find(key).job_id)
+
+
+def test_a_night_improves_tests_promotes_and_tells(ground: tuple[JobDeployment, Script]):
+    deployment, script = ground
+    moved: list[dict[str, str]] = []
+    run = run_now(
+        deployment,
+        "prompts_nightly",
+        300,
+        lambda tasks: moved.append({key: task.state for key, task in tasks.items()}),
+        budget_money="0.5",
+    )
+    assert {key: task.state for key, task in run.tasks.items()} == {
+        "by_gradients": "SUCCESS",
+        "optimize_dspy": "SUCCESS",
+        "optimize_textgrad": "EXCLUDED",
+        "ab_test": "SUCCESS",
+        "notify": "SUCCESS",
+    }, run
+    assert run.state == "SUCCESS"
+    assert len(moved) > 3 and moved[-1]["notify"] == "SUCCESS"
+    assert run.tasks["optimize_dspy"].output.startswith(f"{AGENT} v2 is a challenger")
+    assert f"Prompt {AGENT}: promoted, v2" in run.tasks["ab_test"].output
+    assert run.tasks["ab_test"].output in run.tasks["notify"].output
+    assert script.count == 2 * ROWS["validation"] + 2 * ROWS["holdout"]
+    store = deployment.context.prompt_store
+    assert store.aliases(AGENT) == {"production": 2}
+    assert {"optimizer", "seed", "data_version", "scores", "cost", "parent"} <= store.get(AGENT, 2).metadata.keys()
+
+
+def test_a_failed_night_is_told_and_ends_as_one(ground: tuple[JobDeployment, Script]):
+    deployment, script = ground
+    asked = script.count
+    run = run_now(deployment, "prompts_nightly", 300, agent="nobody")
+    tasks = run.tasks
+    assert (run.state, script.count) == ("FAILED", asked)
+    assert {key: task.state for key, task in tasks.items() if key != "by_gradients"} == {
+        "optimize_dspy": "FAILED",
+        "optimize_textgrad": "EXCLUDED",
+        "ab_test": "UPSTREAM_FAILED",
+        "notify": "FAILED",
+    }
+    assert "no agent is named 'nobody'" in tasks["optimize_dspy"].output
+    told = tasks["notify"].output
+    assert "optimize_dspy, ab_test failed tonight" in told
+    assert "no agent is named 'nobody'" in told
+    last = {task.task_key: task.run_id for task in deployment.api.get_run(run.run_id).tasks}
+    trace = deployment.api.get_run_output(last["optimize_dspy"]).error_trace
+    assert f"{deployment.folder.removeprefix('/Workspace')}/lib/studies.py" in trace  # the code of its own release
+
+
+def test_the_watch_runs_and_finds_nothing_to_do_without_decisions(ground: tuple[JobDeployment, Script]):
+    deployment, _ = ground
+    run = run_now(deployment, "prompts_watch", 300)
+    assert run.state == "SUCCESS"
+    assert f"Prompt {AGENT}: waiting" in run.tasks["watch"].output
