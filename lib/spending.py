@@ -280,11 +280,18 @@ class BlockingClient:
         return asyncio.run_coroutine_threadsafe(asked, self._loop).result()
 
     def close(self) -> None:
-        "Close the connections and end the thread."
-        asyncio.run_coroutine_threadsafe(self.client.aclose(), self._loop).result()
+        "Give up calls in flight, close the connections and end the thread."
+        asyncio.run_coroutine_threadsafe(self._leave(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    async def _leave(self) -> None:
+        calls = asyncio.all_tasks() - {asyncio.current_task()}
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        await self.client.aclose()
 
 # %% ../notebooks/29_spending.ipynb #06e636c8
 class PaidModel:

@@ -141,6 +141,7 @@ def plan_study(context: AppContext, agent_name: str,
     return plan
 
 # %% ../notebooks/34_studies.ipynb #889292da
+_RECORD = "the record of the study in MLflow"
 _REFUSALS = {"PERMISSION_DENIED": PermissionDenied, "UNAUTHENTICATED": PermissionDenied}
 
 
@@ -148,9 +149,10 @@ _REFUSALS = {"PERMISSION_DENIED": PermissionDenied, "UNAUTHENTICATED": Permissio
 def _recording() -> Iterator[None]:
     from mlflow.exceptions import MlflowException
     try:
-        yield
+        with translate(_RECORD):  # artifacts go by the Files API
+            yield
     except MlflowException as error:
-        raise _REFUSALS.get(error.error_code, Unavailable)(f"the record of the study in MLflow: {error}") from error
+        raise _REFUSALS.get(error.error_code, Unavailable)(f"{_RECORD}: {error}") from error
 
 
 class _Runs:

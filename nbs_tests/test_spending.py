@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -294,6 +294,21 @@ def test_what_could_not_be_written_waits(environment: dict[str, str]):
     journal.close()
     [row] = ground.sql(f"SELECT response, created_at FROM {journal.table}")
     assert json.loads(row["response"])["text"] == "y"
+
+
+def test_closing_gives_up_calls_in_flight(ground: Workspace, script: Script):
+    asked_now, done = threading.Event(), threading.Event()
+    script.answer = lambda messages: asked_now.set() or (done.wait(30) and "")
+    client, spending = blocking_client(ground), Spending(PLENTY, 1.0)
+    model = PaidModel(client, script.endpoint, spending, Journal(ground, ground.settings, new_id()))
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(model.complete, asked("x"), max_tokens=9)
+        assert asked_now.wait(30)
+        client.close()
+        with pytest.raises(CancelledError):
+            call.result(30)
+    done.set()
+    assert (model.journal.calls(), spending.spent_tokens) == ([], 0)
 
 
 def test_closing_leaves_no_thread(ground: Workspace):
