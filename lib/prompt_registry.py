@@ -3,7 +3,9 @@
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import astuple, dataclass, fields
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -191,6 +193,7 @@ def _version(found: dict[str, Any]) -> RegisteredVersion:
     )
 
 
+_READERS = 8  # files read at once
 _VERSION_FILE = re.compile(rf"(?P<name>{NAME.pattern})_v(?P<version>[1-9]\d*)\.txt")
 _ALIASES_FILE = re.compile(rf"(?P<name>{NAME.pattern})_aliases\.json")
 
@@ -230,10 +233,12 @@ class PromptMirror:
         missing = {file: data for file, data in wanted.items() if thorough or self._known.get(file) != data}
         if not missing:
             return []
-        there, written = set(self.workspace.list_files(self.folder)), []
+        there = set(self.workspace.list_files(self.folder))
+        changing = [file for file in missing if thorough or _ALIASES_FILE.fullmatch(file)]  # versions never change
+        found = dict.fromkeys(there & missing.keys()) | self._contents(there.intersection(changing))
+        written = []
         for file, data in missing.items():
-            moving = thorough or _ALIASES_FILE.fullmatch(file)  # versions never change, aliases do
-            if file not in there or (moving and self._bytes(file) != data):
+            if file not in found or found[file] not in (None, data):
                 self.workspace.write_file(f"{self.folder}/{file}", data, overwrite=True)
                 written.append(file)
             self._known[file] = data
@@ -241,42 +246,51 @@ class PromptMirror:
 
     def prompts(self) -> dict[tuple[str, int], Prompt]:
         """Every version, by name and number. Raises ConfigurationError naming a damaged file."""
-        there = self.workspace.list_files(self.folder)
+        there = set(self.workspace.list_files(self.folder))
+        versions = {file: match for file in sorted(there) if (match := _VERSION_FILE.fullmatch(file))}
+        metadata = {file: f"{file.removesuffix('.txt')}_metadata.json" for file in versions}
+        wanted = there & {
+            *versions,
+            *metadata.values(),
+        }  # a version lacks its metadata while its writer is between the two
+        self._known |= self._contents(wanted - self._known.keys())
         found = {}
-        for match in filter(None, map(_VERSION_FILE.fullmatch, there)):
-            name, version, file = match["name"], int(match["version"]), f"{match[0].removesuffix('.txt')}_metadata.json"
-            metadata = self._object(file) if file in there else {}  # its writer is between the two files
-            try:
-                found[name, version] = Prompt(name, version, self._text(match[0]), metadata)
-            except InvalidInput as error:
-                raise ConfigurationError(f"{self.folder}/{match[0]}: {error}: reconcile mends it") from error
+        for file, match in versions.items():
+            name, version, about = match["name"], int(match["version"]), metadata[file]
+            with self._naming(file):
+                prompt = Prompt(name, version, self._known[file].decode())
+            found[name, version] = replace(prompt, metadata=self._object(about)) if about in there else prompt
         return found
 
     def aliases(self) -> dict[str, dict[str, int]]:
         """The aliases of every prompt. Raises ConfigurationError naming a damaged file."""
-        there = self.workspace.list_files(self.folder)
-        return {match["name"]: self._object(match[0]) for match in filter(None, map(_ALIASES_FILE.fullmatch, there))}
+        files = filter(None, map(_ALIASES_FILE.fullmatch, self.workspace.list_files(self.folder)))
+        named = {match[0]: match["name"] for match in files}
+        self._known |= self._contents(named)
+        return {name: self._object(file) for file, name in named.items()}
 
-    def _bytes(self, file: str) -> bytes:
-        return self.workspace.read_file(f"{self.folder}/{file}")
-
-    def _text(self, file: str) -> str:
-        known = self._known.get(file)
-        try:
-            text = (self._bytes(file) if known is None else known).decode()
-        except UnicodeDecodeError as error:
-            raise ConfigurationError(f"{self.folder}/{file} is not UTF-8 text ({error}): reconcile mends it") from error
-        self._known[file] = text.encode()
-        return text
+    def _contents(self, files: Iterable[str]) -> dict[str, bytes]:
+        names = list(files)
+        with ThreadPoolExecutor(_READERS, thread_name_prefix="prompt-mirror") as pool:
+            return dict(
+                zip(names, pool.map(self.workspace.read_file, (f"{self.folder}/{n}" for n in names)), strict=True)
+            )
 
     def _object(self, file: str) -> dict[str, Any]:
+        with self._naming(file):
+            content = json.loads(self._known[file])
+            if not isinstance(content, dict):
+                raise ValueError("no JSON object")
+            return content
+
+    @contextmanager
+    def _naming(self, file: str) -> Iterator[None]:
         try:
-            content = json.loads(self._bytes(file))
-        except ValueError as error:
-            raise ConfigurationError(f"{self.folder}/{file} is not JSON ({error}): reconcile mends it") from error
-        if not isinstance(content, dict):
-            raise ConfigurationError(f"{self.folder}/{file} is no JSON object: reconcile mends it")
-        return content
+            yield
+        except (ValueError, InvalidInput) as error:
+            self._known.pop(file, None)  # it is read again when somebody has mended it
+            cause = f"{self.folder}/{file} is damaged ({error}): `PromptStore.reconcile` mends it"
+            raise ConfigurationError(cause) from error
 
 
 def _json_bytes(content: Mapping[str, Any]) -> bytes:

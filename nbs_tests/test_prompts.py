@@ -292,6 +292,14 @@ def test_a_damaged_file_is_named_and_mended(
         fresh.load()
     assert fresh.reconcile() == [f"mirror: wrote {name}_{file}"]
     assert mirrored(store, f"{name}_{file}") == whole
+    with fault(workspace, PROMPT_REGISTRY, status=500):
+        assert fresh.get(name).text == TEXT
+
+
+def test_what_an_earlier_release_left_in_the_volume_gives_way_to_the_registry(store: PromptStore, name: str):
+    store.workspace.write_file(f"{store.mirror.folder}/{name}_v1.txt", b"of a time without a registry: {{x}}\n")
+    assert store.save(name, TEXT).version == 1
+    assert mirrored(store, f"{name}_v1.txt").decode() == TEXT
 
 
 def test_other_files_in_the_volume_are_left_alone(workspace: Running, store: PromptStore):
