@@ -614,6 +614,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'lib.prompt_commands._table': ('prompt_commands.html#_table', 'lib/prompt_commands.py'),
                                      'lib.prompt_commands._told': ('prompt_commands.html#_told', 'lib/prompt_commands.py'),
                                      'lib.prompt_commands._which': ('prompt_commands.html#_which', 'lib/prompt_commands.py'),
+                                     'lib.prompt_commands.compare': ('prompt_commands.html#compare', 'lib/prompt_commands.py'),
                                      'lib.prompt_commands.connect': ('prompt_commands.html#connect', 'lib/prompt_commands.py'),
                                      'lib.prompt_commands.diff': ('prompt_commands.html#diff', 'lib/prompt_commands.py'),
                                      'lib.prompt_commands.dspy': ('prompt_commands.html#dspy', 'lib/prompt_commands.py'),

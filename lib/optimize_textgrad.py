@@ -222,13 +222,8 @@ def open_textgrad_study(context: AppContext, agent_name: str, source: Source = "
     plan = plan_study(context, agent_name, "textgrad", metric_name, **overrides)
     cases = load_cases(context, plan, source)
     digest = hashlib.sha256(json.dumps([asdict(case) for case in cases], sort_keys=True).encode()).hexdigest()[:12]
-    study = Study(context, replace(plan, dataset=replace(plan.dataset, version=f"{plan.dataset.version}-{digest}")))
-    try:
+    with Study(context, replace(plan, dataset=replace(plan.dataset, version=f"{plan.dataset.version}-{digest}"))) as study:
         yield study, cases
-    except BaseException as error:
-        study.close("FAILED" if isinstance(error, Exception) else "KILLED")
-        raise
-    study.close()
 
 # %% ../notebooks/21_optimize_textgrad.ipynb #6ec20bf8
 @dataclass(frozen=True)
