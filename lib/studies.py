@@ -137,6 +137,9 @@ def plan_study(context: AppContext, agent_name: str,
     plan = Plan(agent_name, optimizer, metric_name, config, task, parent, dataset, endpoint, config.proposer_endpoint or endpoint)
     for name in dict.fromkeys((plan.endpoint, plan.proposer_endpoint)):
         _check_endpoint(context, name)
+    for example in (*dataset.train, *dataset.validation):
+        parent.messages(**example.inputs)
+        task.judge(example, task.expected_output(example))
     plan.spending()
     return plan
 

@@ -1,6 +1,7 @@
 """Studies: bad input is named before anything is paid, MLflow has every trial once, a candidate is saved once."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -136,8 +137,12 @@ def test_an_agent_that_cannot_be_improved_says_why(
 
 @pytest.mark.parametrize(
     ("rows", "error", "words"),
-    [([], NotFound, "no training rows"), (examples(60)[::2], InvalidInput, "one class, 'even'")],
-    ids=["no rows", "one class"],
+    [
+        ([], NotFound, "no training rows"),
+        (examples(60)[::2], InvalidInput, "one class, 'even'"),
+        ([replace(row, inputs={"nummer": row.id}) for row in examples(60)], InvalidInput, "even v1 needs number"),
+    ],
+    ids=["no rows", "one class", "other inputs"],
 )
 def test_rows_that_teach_nothing_are_refused(
     environment: dict[str, str], script: Script, rows: list[Example], error: type[SotaError], words: str
