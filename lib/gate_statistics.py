@@ -50,9 +50,10 @@ def numbers(frame: pd.DataFrame,
     "A column of finite numbers; `correct` and `valid` hold true or false. Raises InvalidInput naming the first row that is wrong."
     raw, where, flag = _column(frame, which, name), f"{which}.{name}", name in _FLAGS
     allowed = "true or false (1 or 0)" if flag else "a finite number"
-    if raw.dtype.kind not in "biuf" and pd.api.types.infer_dtype(raw) not in _NUMERIC:
+    plain = raw.dtype.kind in "biuf"
+    if not plain and pd.api.types.infer_dtype(raw) not in _NUMERIC:
         raise InvalidInput(f"{where} must be {allowed} in each row; it has values such as {raw[0]!r}", field=where)
-    values = pd.Series(raw).to_numpy(dtype=float, na_value=np.nan)
+    values = raw.astype(float) if plain else pd.Series(raw).to_numpy(dtype=float, na_value=np.nan)
     bad = (values != 0) & (values != 1) if flag else ~(np.abs(values) <= _LARGEST)
     if bad.any():
         row = int(bad.argmax())
