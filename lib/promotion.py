@@ -18,7 +18,7 @@ import pandas as pd
 
 from .config import AgentConfig
 from .context import AppContext
-from .core import ConfigurationError, NotFound
+from .core import ConfigurationError, InvalidInput, NotFound
 from .evaluation import Example, SignedVerdict, Task, Verdict, compare, load_dataset, log_verdict, read_verdict, write_verdict
 from .live import compare_live, read_live
 from .prompt_registry import Move
@@ -138,7 +138,11 @@ class _Verdicts:
     def taken(self) -> tuple[int, SignedVerdict | None]:  # how many looks, and what the last one said
         look, last = 0, None
         while text := self.text(look + 1):
-            look, last = look + 1, read_verdict(text)
+            look += 1
+            try:
+                last = read_verdict(text)
+            except InvalidInput as error:
+                raise ConfigurationError(f"{self.path(look)}: {error}; or delete the file") from error
         return look, last
 
     def write(self, look: int, text: str, again: bool) -> None:

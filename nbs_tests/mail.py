@@ -21,8 +21,8 @@ from lib.settings import Settings, load_settings
 from lib.workspace import Workspace
 from nbs_tests.scripted_model import Script, scripted_endpoint
 
-ROWS = 40
-GATE = {"min_effect": 0.4, "margin_p95_ms": 60_000.0, "watch_rows": 20}  # 27 rows are enough
+ROWS = 20
+GATE = {"min_effect": 0.6, "margin_p95_ms": 60_000.0, "watch_rows": 20}  # 13 rows are enough
 
 
 class Answer(BaseModel):
@@ -55,7 +55,7 @@ def answer(messages: list[dict[str, Any]]) -> str:
     truth, other = ("spam", "ham") if number % 2 == 0 else ("ham", "spam")
     if "BROKEN" in system:
         return "I would rather not say"
-    label = truth if "WRONG" not in system and (number % 5 or "RIGHT" in system or "COSTLY" in system) else other
+    label = truth if "WRONG" not in system and (number % 3 or "RIGHT" in system or "COSTLY" in system) else other
     return json.dumps({"label": label, "cost": (100.0 if number // 2 % 2 else -100.0) if "COSTLY" in system else 0.0})
 
 

@@ -1,12 +1,19 @@
 """After a move: live decisions can take it back, and three refusals stand between a worse prompt and the customers."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from lib.core import InvalidOutput, new_id
+from lib.evaluation import load_dataset
 from lib.promotion import Outcome, describe, taken_back, watch
-from nbs_tests.mail import Case, killed, post_office, text
+from lib.prompts import Prompt
+from lib.spending import Journal, PaidModel, Spending
+from lib.trials import check_export, evaluate_prompt
+from nbs_tests.even_numbers import blocking_client
+from nbs_tests.mail import ROWS, Case, MailTask, killed, post_office, text
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +110,36 @@ def test_an_outcome_tells_what_why_and_how_to_undo_it():
     ]
     assert "v1 stays in production" in describe(Outcome("kept", "mail", "worse", 1, 2))
     assert "None" not in describe(Outcome("refused", "mail", "no"))
+
+
+@pytest.mark.parametrize("kind", ["WRONG", "BROKEN"])
+def test_a_worse_prompt_is_refused_everywhere(case: Case, kind: str):
+    """At export, at the gate, and, when somebody promotes it all the same, by live decisions."""
+    case.promoted("USUAL")
+    task, context = MailTask(), case.context()
+    with closing(blocking_client(case.workspace)) as client:
+        model = PaidModel(
+            client, case.script.endpoint, Spending(100_000, 1.0), Journal(case.workspace, case.settings, new_id())
+        )
+        rows = load_dataset(case.workspace, case.settings, case.name).holdout
+        compiled = evaluate_prompt(Prompt(case.name, 0, text("RIGHT")), rows, task, model)
+        worse = evaluate_prompt(Prompt(case.name, 0, text(kind)), rows, task, model)
+        model.journal.close()
+
+    check_export(compiled, compiled)
+    with pytest.raises(InvalidOutput, match="the exported text is refused"):
+        check_export(compiled, worse)
+
+    case.store.save(case.name, text(kind), alias="challenger")
+    kept, _ = case.test()
+    assert kept.decision == "kept" and case.store.aliases(case.name) == {"production": 1}
+
+    case.decide(1, 100, broken=0, wrong=20, minute=-1)
+    case.store.promote(case.name, 2, by="somebody", why="it reads so well")
+    case.decide(2, ROWS, broken=int((~worse.valid).sum()), wrong=int((~worse.correct).sum()))
+    assert watch(context, case.name).decision == "rolled back"
+    assert case.store.get(case.name).text == text("USUAL")
+
+    case.store.save(case.name, text(kind), alias="challenger")
+    assert case.test()[0].decision == "refused"
+    assert [by for *_, by in case.production_moves()] == ["me", "somebody", "watch"]
