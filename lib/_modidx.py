@@ -601,6 +601,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'lib.promotion._paid_model': ('promotion.html#_paid_model', 'lib/promotion.py'),
                                'lib.promotion._take_turns': ('promotion.html#_take_turns', 'lib/promotion.py'),
                                'lib.promotion.ab_test': ('promotion.html#ab_test', 'lib/promotion.py'),
+                               'lib.promotion.compare_versions': ('promotion.html#compare_versions', 'lib/promotion.py'),
                                'lib.promotion.describe': ('promotion.html#describe', 'lib/promotion.py'),
                                'lib.promotion.taken_back': ('promotion.html#taken_back', 'lib/promotion.py'),
                                'lib.promotion.watch': ('promotion.html#watch', 'lib/promotion.py')},

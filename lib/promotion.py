@@ -32,7 +32,7 @@ from .trials import evaluate_prompt
 from .workspace import Workspace
 
 # %% auto #0
-__all__ = ['Decision', 'Report', 'Outcome', 'describe', 'taken_back', 'ab_test', 'watch']
+__all__ = ['Decision', 'Report', 'Outcome', 'describe', 'taken_back', 'ab_test', 'compare_versions', 'watch']
 
 # %% ../notebooks/29_promotion.ipynb #dbcae859
 Decision = Literal["promoted", "kept", "inconclusive", "refused", "nothing to do", "healthy", "waiting", "rolled back"]
@@ -262,6 +262,20 @@ def ab_test(context: AppContext, agent_name: str, *,
             verdicts.write(look, text, again=short)
             last = read_verdict(text)
     return subject.conclude(last.verdict, pair, verdicts.evidence(look))
+
+# %% ../notebooks/29_promotion.ipynb #724d417d
+def compare_versions(context: AppContext, agent_name: str, challenger: int | str = "challenger", *,  # number or alias
+                     holdout_rows: int | None = None,  # at most; default: `optimizer.holdout_rows`
+                     report: Report | None = None) -> tuple[Verdict, pd.DataFrame, pd.DataFrame]:  # production's rows, the challenger's
+    "What the gate would say of a version against production, and the rows that it would see. Raises NotFound, InvalidInput, BudgetExceeded, …"
+    subject = _Subject(context, agent_name, by="")
+    pair = subject.store.get(subject.prompt, "production"), subject.store.get(subject.prompt, challenger)
+    if pair[0].version == pair[1].version:
+        raise InvalidInput(f"{pair[1].label} is production: compare another version with it", field="challenger")
+    data = load_dataset(context.workspace, context.settings, agent_name, {"holdout": holdout_rows or context.config.optimizer.holdout_rows})
+    endpoint = subject.setting("endpoint")
+    study = f"ab_test {_Verdicts(context.workspace, context.settings, pair, endpoint).pair}"
+    return _ask_gate(context, subject.task(), pair, endpoint, data.holdout, 1, study, report)
 
 # %% ../notebooks/29_promotion.ipynb #d7f2e4f3
 def _last_move(subject: _Subject) -> Move | Outcome:  # production's, if it can be watched
