@@ -540,6 +540,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'lib.optimize_dspy._check': ('optimize_dspy.html#_check', 'lib/optimize_dspy.py'),
                                    'lib.optimize_dspy._gepa': ('optimize_dspy.html#_gepa', 'lib/optimize_dspy.py'),
                                    'lib.optimize_dspy._golden': ('optimize_dspy.html#_golden', 'lib/optimize_dspy.py'),
+                                   'lib.optimize_dspy._heard': ('optimize_dspy.html#_heard', 'lib/optimize_dspy.py'),
                                    'lib.optimize_dspy._labeled_few_shot': ('optimize_dspy.html#_labeled_few_shot', 'lib/optimize_dspy.py'),
                                    'lib.optimize_dspy._listener': ('optimize_dspy.html#_listener', 'lib/optimize_dspy.py'),
                                    'lib.optimize_dspy._miprov2': ('optimize_dspy.html#_miprov2', 'lib/optimize_dspy.py'),

@@ -143,7 +143,7 @@ RESAMPLES = 2_000
 _CELLS = 4_000_000  # of the matrix that is held at a time
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)  # 64 MB at most: all resamples of up to 8,000 rows
 def _counts(n: int, first: int, size: int) -> Floats:
     draws = np.random.default_rng((n, first)).integers(n, size=(n, size)) * size + np.arange(size)
     return np.bincount(draws.ravel(), minlength=n * size).reshape(n, size).astype(np.float32)
