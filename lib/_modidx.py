@@ -222,7 +222,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'lib.dspy_program': { 'lib.dspy_program.Session': ('dspy_program.html#session', 'lib/dspy_program.py'),
                                   'lib.dspy_program.Session.__init__': ('dspy_program.html#session.__init__', 'lib/dspy_program.py'),
                                   'lib.dspy_program.Session.answered': ('dspy_program.html#session.answered', 'lib/dspy_program.py'),
-                                  'lib.dspy_program.Session.check': ('dspy_program.html#session.check', 'lib/dspy_program.py'),
+                                  'lib.dspy_program.Session.call': ('dspy_program.html#session.call', 'lib/dspy_program.py'),
                                   'lib.dspy_program.Session.end': ('dspy_program.html#session.end', 'lib/dspy_program.py'),
                                   'lib.dspy_program.Session.ended': ('dspy_program.html#session.ended', 'lib/dspy_program.py'),
                                   'lib.dspy_program.Session.rollout': ('dspy_program.html#session.rollout', 'lib/dspy_program.py'),

@@ -43,9 +43,9 @@ class Options:
     rewrite_tokens: int | None = None  # of a rewrite; None: room for the longest text that is allowed
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "gradient_tokens"):
-            if getattr(self, name) < 1:
-                raise InvalidInput(f"{name} must be at least 1, not {getattr(self, name)}", field=name)
+        for name in ("steps", "batch", "gradient_tokens", "rewrite_tokens"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise InvalidInput(f"{name} must be at least 1, not {value}", field=name)
 
 
 @dataclass(frozen=True)
