@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from lib.studies import Study
 
 # %% auto #0
-__all__ = ['prompts', 'optimize', 'connect', 'list_', 'show', 'diff', 'history', 'promote', 'rollback', 'dspy', 'textgrad']
+__all__ = ['prompts', 'optimize', 'connect', 'list_', 'show', 'diff', 'history', 'promote', 'rollback', 'dspy', 'textgrad',
+           'compare']
 
 # %% ../notebooks/32_prompt_commands.ipynb #2c8b70f8
 prompts = typer.Typer(help="The versions of the prompts: look, compare, promote, take back.", no_args_is_help=True)
@@ -90,7 +92,8 @@ def list_(name: Annotated[str | None, typer.Argument(help="default: all prompts"
     for (found, number), prompt in sorted(snapshot.prompts.items()):
         if name in (None, found):
             aliases = sorted(alias for alias, version in snapshot.aliases.get(found, {}).items() if version == number)
-            about = (_made_by(prompt), str(prompt.metadata.get("parent") or ""), _minute(prompt.metadata.get("created_at", "")))
+            parent = prompt.metadata.get("parent")
+            about = (_made_by(prompt), f"v{parent}" if parent else "", _minute(prompt.metadata.get("created_at", "")))
             table.add_row(prompt.label, ", ".join(aliases), *map(escape, about), style="bold" if "production" in aliases else None)
     _console.print(table)
 
@@ -250,3 +253,31 @@ def textgrad(
         found = optimise(study, cases, report=report)
     frames = {name: frame for name, frame in found.descent.frames.items() if name != "parent"}
     _show_study(study, found, {study.plan.parent.label: found.descent.frames["parent"]} | frames)
+
+# %% ../notebooks/32_prompt_commands.ipynb #d0e973c3
+@prompts.command()
+def compare(
+    name: _Name,
+    challenger: Annotated[str, typer.Option(help="the version or alias to compare with production")] = "challenger",
+    rows: Annotated[int | None, typer.Option(min=1, help="holdout rows; default: optimizer.holdout_rows", show_default=False)] = None,
+    promote: Annotated[bool, typer.Option("--promote", help="let the gate move production")] = False,
+    agent: _Agent = None,
+) -> None:
+    """Ask the gate about a version and production, on the holdout."""
+    context = connect()
+    from lib.promotion import ab_test, compare_versions, describe
+
+    version = _snapshot(context, name).get(name, _which(challenger)).version
+    judged, store = _judged_agent(context, agent, name), context.prompt_store
+    with _bars() as report:
+        verdict, *frames = compare_versions(context, judged, version, holdout_rows=rows, report=partial(report, "answers"))
+    labels = (f"v{store.aliases(name)['production']}, production", f"v{version}")
+    _console.print(_figures(dict(zip(labels, frames, strict=True))))
+    if not promote:
+        _console.print(f"gate     {escape(verdict.reason)}", highlight=False)
+        _console.print("no alias was moved: that is what --promote is for", highlight=False)
+        return
+    me = context.workspace.check()
+    if store.aliases(name).get("challenger") != version:
+        store.promote(name, version, by=me, why="to be tested against production", alias="challenger")
+    _console.print(escape(describe(ab_test(context, judged, holdout_rows=rows, by=me))), highlight=False)

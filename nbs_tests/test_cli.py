@@ -118,6 +118,15 @@ def test_an_error_is_told_without_a_traceback(arguments: list[str], environment:
 def test_help_names_every_command():
     shown = sota("--help").stdout
     assert all(name in shown for name in ("demo", "serve", "local", "setup", "plan", "apply", "verify"))
+    assert all(name in shown for name in ("prompts", "optimize"))
+
+
+def test_the_command_starts_without_what_only_its_work_needs():
+    """`--help` in well under a second: the SDK alone takes longer to import."""
+    heavy = ("databricks", "pandas", "scipy", "mlflow", "dspy", "textgrad")
+    program = f"import lib.cli, sys; print([name for name in {heavy!r} if name in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
 
 
 def test_a_release_is_staged_for_the_bundle_and_nothing_else_is_overwritten(tmp_path: Path):
