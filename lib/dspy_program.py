@@ -5,15 +5,15 @@
 # %% ../notebooks/35_dspy_program.ipynb #29781de2
 from __future__ import annotations
 
-import inspect
 import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from .core import InvalidInput, InvalidOutput, SotaError
 from .prompt_text import Prompt, compose
@@ -25,23 +25,25 @@ if TYPE_CHECKING:
     from lib.spending import PaidModel
 
 # %% auto #0
-__all__ = ['ROW_ID', 'export_text', 'build_program', 'Session', 'task_model', 'proposer_model']
+__all__ = ['ROW_ID', 'signature', 'export_text', 'build_program', 'Session', 'task_model', 'proposer_model']
 
 # %% ../notebooks/35_dspy_program.ipynb #79f96363
 _OPENING = {"signature", "new_signature", "demos", "config", "lm", "prediction", "_trace"}  # what `dspy.Predict` takes for itself
 ROW_ID = "row_id"  # tells the metric which example an answer belongs to
 
 
-def _signature(prompt: Prompt, task: Task) -> type[dspy.Signature]:
+@lru_cache(maxsize=8)
+def signature(prompt: Prompt, schema: type[BaseModel]) -> type[dspy.Signature]:  # schema: of the answer
+    "What DSPy knows about a prompt. Raises InvalidInput naming a blank or a field that DSPy cannot have."
     import dspy
 
-    inputs, outputs = prompt.variables, task.output_schema.model_fields
+    inputs, outputs = prompt.variables, schema.model_fields
     for name in (*inputs, *outputs):
         if name in _OPENING or name == ROW_ID or not name.isidentifier() or hasattr(dspy.Signature, name) or (name in inputs and name in outputs):
             raise InvalidInput(f"prompt {prompt.name}: DSPy needs the name {name!r} for itself; rename the blank or the field of the answer", field=name)
     fields: dict[str, Any] = {name: (str, dspy.InputField()) for name in inputs}
     fields |= {name: (about.annotation, dspy.OutputField(desc=about.description)) for name, about in outputs.items()}
-    return dspy.Signature(fields, _system(prompt))
+    return dspy.Signature(fields, _system(prompt) or None)
 
 
 def _system(prompt: Prompt) -> str:
@@ -56,9 +58,8 @@ def export_text(program: dspy.Module, prompt: Prompt, task: Task) -> str:
 
 
 def _text(instructions: str, demos: Sequence[Mapping[str, Any]], prompt: Prompt, task: Task) -> str:
-    system, user = _system(prompt), prompt.turns[-1][1]
-    if instructions != inspect.cleandoc(system):  # DSPy cleans instructions like a docstring; the untouched one keeps its layout
-        system = instructions
+    untouched = instructions == signature(prompt, task.output_schema).instructions  # DSPy cleans its layout, or invents one where there is none
+    system, user = _system(prompt) if untouched else instructions, prompt.turns[-1][1]
     said = [text for role, text in prompt.turns[:-1] if role != "system"]
     turns = [_turn(demo, user, task) for demo in demos] or list(zip(said[::2], said[1::2], strict=True))
     return compose(system, turns, user)
@@ -89,7 +90,7 @@ def build_program(prompt: Prompt, task: Task) -> dspy.Module:
     class PromptProgram(dspy.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.answer = dspy.Predict(_signature(prompt, task))
+            self.answer = dspy.Predict(signature(prompt, task.output_schema))
 
         def forward(self, **inputs: Any) -> dspy.Prediction:
             with dspy.context(adapter=PromptAdapter()):
@@ -108,37 +109,52 @@ class Session:
     def __init__(self, report: Callable[[int], None] = lambda answers: None):  # told after each answer how many there were
         self.error: SotaError | None = None  # what ended it
         self.answers = 0
+        self._under_way, self._over = 0, False
         self._asked: Counter[str] = Counter()  # how often the same question was sampled
-        self._report, self._lock = report, threading.Lock()
+        self._report, self._changed = report, threading.Condition()
 
-    def check(self) -> None:
-        "Let no call pass after the end."
-        if self.error:
-            raise _Ended
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        "Room for one call; none after the end."
+        with self._changed:
+            if self._over:
+                raise _Ended
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._under_way -= 1
+                self._changed.notify_all()
 
     def end(self, error: SotaError) -> BaseException:
         "What to raise to end the search because of `error`."
-        with self._lock:
-            self.error = self.error or error
+        with self._changed:
+            self.error, self._over = self.error or error, True
         return _Ended()
 
     @contextmanager
     def ended(self) -> Iterator[None]:
-        "Raise what ended the search inside as itself."
+        "Raise what ended the search inside as itself, once the calls of other threads are through."
         try:
             yield
-        except _Ended as ended:
-            raise (self.error or ended) from ended
+        except BaseException as reason:
+            with self._changed:
+                self._over = True
+                self._changed.wait_for(lambda: not self._under_way)
+            if isinstance(reason, _Ended) and self.error:
+                raise self.error from reason
+            raise
 
     def rollout(self, question: str) -> int:
         "How often a question was sampled before."
-        with self._lock:
+        with self._changed:
             self._asked[question] += 1
             return self._asked[question] - 1
 
     def answered(self) -> None:
         "Count an answer."
-        with self._lock:
+        with self._changed:
             self.answers += 1
             self._report(self.answers)
 
@@ -150,14 +166,14 @@ class _Engine:
     def complete(self, request: Any) -> Any:  # dspy.lm15.Request -> dspy.lm15.Response
         from dspy.lm15 import Message, Response, Usage
 
-        self.session.check()
         messages = [*([{"role": "system", "content": request.system}] if request.system else []),
                     *({"role": message.role, "content": message.text or ""} for message in request.messages)]
         temperature = request.config.temperature or 0.0
         rollout = self.session.rollout(json.dumps([self.model.endpoint, temperature, messages])) if temperature else 0
         try:
-            said = self.model.complete(messages, max_tokens=request.config.max_tokens, temperature=temperature,
-                                       schema=self.task.output_schema if self.task else None, rollout=rollout)
+            with self.session.call():
+                said = self.model.complete(messages, max_tokens=request.config.max_tokens, temperature=temperature,
+                                           schema=self.task.output_schema if self.task else None, rollout=rollout)
         except InvalidOutput as broken:
             if broken.answer is None:
                 raise self.session.end(broken) from broken

@@ -189,7 +189,7 @@ def _listener(trials: _Trials) -> Any:
 # %% ../notebooks/20_optimize_dspy.ipynb #0a2309d5
 class _Muted(io.TextIOBase):
     def __init__(self, stream: Any):
-        self.rich_proxied_file = getattr(stream, "rich_proxied_file", stream)  # where rich draws the bar of whoever is waiting
+        self.rich_proxied_file = getattr(stream, "rich_proxied_file", stream)  # where rich draws
 
     def write(self, text: str) -> int:
         return len(text)
@@ -199,6 +199,16 @@ class _Muted(io.TextIOBase):
 def _quiet() -> Iterator[None]:
     with redirect_stdout(_Muted(sys.stdout)), redirect_stderr(_Muted(sys.stderr)):
         yield
+
+
+def _heard(report: Callable[[int], None]) -> Callable[[int], None]:
+    out, err = sys.stdout, sys.stderr
+
+    def tell(answers: int) -> None:
+        with redirect_stdout(out), redirect_stderr(err):
+            report(answers)
+
+    return tell
 
 # %% ../notebooks/20_optimize_dspy.ipynb #679f6f4e
 def _search(study: Study, trials: _Trials, session: Session) -> dspy.Module:
@@ -270,7 +280,7 @@ def optimise(study: Study, report: Report = lambda stage, done, total: None) -> 
     _check(plan)
     parent = evaluate_prompt(plan.parent, plan.dataset.validation, plan.task, study.model, partial(report, "parent"))
     value, planned = study.trial("parent", plan.parent.text, parent, optimizer=plan.optimizer), planned_answers(plan)
-    session, note = Session(lambda answers: report("search", answers, max(answers, planned))), ""
+    session, note = Session(_heard(lambda answers: report("search", answers, max(answers, planned)))), ""
     trials = _Trials(study, session)
     try:
         program = _search(study, trials, session)

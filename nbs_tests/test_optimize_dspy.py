@@ -149,11 +149,20 @@ def sent(messages: list[dict[str, str]]) -> str:
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_each_optimizer_finds_a_better_prompt_and_saves_it_as_challenger(bench: Bench, optimizer: str):
+def test_each_optimizer_finds_a_better_prompt_and_saves_it_as_challenger(
+    bench: Bench, optimizer: str, capsys: pytest.CaptureFixture[str]
+):
     told: list[tuple[str, int, int]] = []
+
+    def report(stage: str, done: int, total: int) -> None:
+        told.append((stage, done, total))
+        sys.stdout.write(f"{stage}\n")
+
     with open_study(bench.context, "sorter", optimizer) as study:
-        found = optimise(study, lambda *progress: told.append(progress))
+        found = optimise(study, report)
         plan, paid = study.plan, study.spending
+    heard = capsys.readouterr()
+    assert heard.out.split() == [stage for stage, *_ in told] and not heard.err, "DSPy talks of its own accord"
     saved = found.candidate
     assert saved, found.reason
     assert plan.value(found.parent) < 0.8 < plan.value(found.exported)
@@ -292,6 +301,26 @@ def test_an_endpoint_that_fails_is_no_wrong_answer(bench: Bench, status: int):
         optimise(study)
     assert study.run.rows[-1]["trial"] == "parent", "no prompt was scored by answers that never came"
     assert bench.script.count == 8
+
+
+def test_what_is_under_way_when_a_search_ends_is_paid_and_kept(bench: Bench):
+    together = threading.Barrier(4)
+
+    def one_fails(messages: list[dict]) -> str | int:
+        together.wait(30)
+        if "Ticket: 0" in messages[-1]["content"]:
+            return 403
+        time.sleep(0.3)
+        return learner(messages)
+
+    bench.script.answer = one_fails
+    session, task = Session(), TicketTask()
+    rows = [dspy.Example(ticket=str(number), sender="Zoë").with_inputs("ticket", "sender") for number in range(8)]
+    with open_study(bench.context, "sorter", "labeled_few_shot") as study:
+        evaluate = dspy.Evaluate(devset=rows, metric=lambda gold, answer: 1.0, num_threads=4)
+        with pytest.raises(PermissionDenied), session.ended(), dspy.context(lm=task_model(study.model, task, session)):
+            evaluate(build_program(study.plan.parent, task))
+        assert len(study.journal.calls()) == 3 and bench.script.count == 4
 
 
 @pytest.mark.parametrize(
