@@ -177,17 +177,19 @@ def test_a_killed_study_goes_on_without_paying_twice(
     judge_decisions(context.workspace, range(601, 606))
     model, proposer = scripts
     arguments = [context.settings.schema, model.endpoint, proposer.endpoint]
-    child = subprocess.Popen([sys.executable, "-m", __name__, *arguments], cwd=ROOT, env=os.environ | environment)
-    kept = f"SELECT count(*) AS n FROM {context.settings.table('optimizer_calls')} WHERE endpoint = :endpoint"
+    table = context.settings.table("optimizer_calls")
 
-    one_at_a_time = threading.Lock()
+    def kept() -> int:
+        found = context.workspace.sql(f"SELECT count(*) AS n FROM {table} WHERE endpoint = :it", it=proposer.endpoint)
+        return found[0]["n"]
+
+    already, one_at_a_time = kept(), threading.Lock()
+    child = subprocess.Popen([sys.executable, "-m", __name__, *arguments], cwd=ROOT, env=os.environ | environment)
 
     def deadly(messages: list[dict[str, Any]]) -> str | int:
-        if (
-            "last digit" in messages[0]["content"]
-        ):  # the first proposal is on trial: two gradients and a rewrite are paid
+        if "last digit" in messages[0]["content"]:  # a proposal is on trial: two gradients and a rewrite are paid
             with one_at_a_time:
-                while child.poll() is None and context.workspace.sql(kept, endpoint=proposer.endpoint)[0]["n"] < 3:
+                while child.poll() is None and kept() < already + 3:
                     time.sleep(0.3)
                 child.kill()
         return answer(messages)
