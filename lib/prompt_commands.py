@@ -72,6 +72,20 @@ def _made_by(prompt: Prompt) -> str:
     return str(prompt.metadata.get("optimizer") or prompt.metadata.get("source") or "")
 
 
+def _written(value: Any) -> str:  # numbers short, what is inside of something on a line of its own
+    if isinstance(value, Mapping):
+        nested = any(isinstance(item, Mapping) for item in value.values())
+        return ("\n" if nested else ", ").join(f"{key}{':' if nested else ''} {_written(item)}" for key, item in value.items())
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _facts(facts: Mapping[str, Any]) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    for key, value in facts.items():
+        grid.add_row(Text(key, style="dim"), Text(_written(value)))
+    return grid
+
+
 def _minute(when: Any) -> str:
     return str(when)[:16].replace("T", " ")
 
@@ -104,10 +118,7 @@ def show(name: _Name, version: Annotated[str | None, typer.Argument(help="defaul
     snapshot = _snapshot(connect(), name)
     prompt = snapshot.get(name, None if version is None else _which(version))
     aliases = sorted(alias for alias, number in snapshot.aliases.get(name, {}).items() if number == prompt.version)
-    about = Table.grid("key", "value", padding=(0, 2))
-    for key, value in prompt.metadata.items():
-        if key not in ("name", "version"):
-            about.add_row(Text(key, style="dim"), Text(str(value)))
+    about = _facts({key: value for key, value in prompt.metadata.items() if key not in ("name", "version")})
     title = " · ".join([prompt.label, *aliases])
     _console.print(Panel(Group(Text(prompt.text.rstrip()), Text(), about), title=title, title_align="left", box=box.HORIZONTALS))
 
@@ -215,12 +226,15 @@ def _figures(frames: Mapping[str, pd.DataFrame]) -> Table:  # by column: as `eva
 def _show_study(study: Study, found: Any, frames: Mapping[str, pd.DataFrame]) -> None:
     """What a study came to: the numbers, the price, the verdict."""
     plan, spending, saved = study.plan, study.spending, found.candidate
-    _console.print(_figures(frames))
-    _console.print(f"study    {plan.study}: {plan.agent_name} by {plan.optimizer}, {len(study.run.rows)} trials", highlight=False)
-    _console.print(f"spent    {spending.spent_money:.4f} of {spending.money:g} in money, {spending.spent_tokens:,} of {spending.tokens:,} tokens", highlight=False)
-    _console.print(f"verdict  {escape(found.reason)}", highlight=False)
+    money = f"{spending.spent_money:.4f} of {spending.money:g} in money"
     following = f"{saved.label} as challenger; next: sota-deploy prompts compare {saved.name} --promote" if saved else "nothing"
-    _console.print(f"saved    {following}", highlight=False)
+    _console.print(_figures(frames))
+    _console.print(_facts({
+        "study": f"{plan.study}: {plan.agent_name} by {plan.optimizer}, {len(study.run.rows)} trials",
+        "spent": f"{money}, {spending.spent_tokens:,} of {spending.tokens:,} tokens",
+        "verdict": found.reason,
+        "saved": following,
+    }))
 
 
 @optimize.command()
@@ -274,8 +288,7 @@ def compare(
     labels = (f"v{store.aliases(name)['production']}, production", f"v{version}")
     _console.print(_figures(dict(zip(labels, frames, strict=True))))
     if not promote:
-        _console.print(f"gate     {escape(verdict.reason)}", highlight=False)
-        _console.print("no alias was moved: that is what --promote is for", highlight=False)
+        _console.print(_facts({"gate": verdict.reason, "moved": "nothing: that is what --promote is for"}))
         return
     me = context.workspace.check()
     if store.aliases(name).get("challenger") != version:

@@ -174,3 +174,9 @@ def test_a_study_that_cannot_be_is_refused_before_anything_is_paid(
     assert (failed.returncode, failed.stderr.count("\n")) == (code, 1), failed
     assert told in failed.stderr
     assert ground[1].count == asked
+
+
+def test_the_plan_names_the_jobs(context: AppContext, command: Command):
+    shown = said(command("plan"))
+    for job in ("nightly", "nightly-cluster", "watch"):
+        assert f"job │ {context.settings.app_name}-prompts-{job} │ create" in shown
