@@ -226,17 +226,19 @@ class FraudDetectorAgent(_ModelAgent):
         if case.similar_cases is None and self.services.memory:
             case = case.model_copy(update={"similar_cases": await find_similar(self.services.memory, case)})
         answer, metadata = await self.ask(case, prompt_values(case), self.output_schema, self.max_tokens)
-        return self._result(case, answer.data["fraud_score"] / 100, answer.data["reason"], metadata)
+        return self._result(case, answer.data, metadata)
 
     def fallback(self, data: Case, error: SotaError) -> AgentResult:
         "The rules alone."
-        return self._result(self.with_risk(data), None, None, _instead(error))
+        return self._result(self.with_risk(data), None, _instead(error))
 
-    def _result(self, case: Case, model_score: float | None, model_reason: str | None, metadata: dict[str, Any]) -> AgentResult:
+    def _result(self, case: Case, answer: dict[str, Any] | None, metadata: dict[str, Any]) -> AgentResult:
         weight, risk = self.options.model_weight, case.risk_score or 0.0
+        model_score = answer["fraud_score"] / 100 if answer else None
         score = risk if model_score is None else (1 - weight) * risk + weight * model_score
         found = {"transaction_id": case.transaction_id, "recommended_action": self.options.action(score),
-                 "fraud_score": round(score, 4), "risk_score": risk, "model_score": model_score, "model_reason": model_reason,
+                 "fraud_score": round(score, 4), "risk_score": risk, "model_score": model_score,
+                 "model_reason": answer["reason"] if answer else None, "inputs": prompt_values(case) if "prompt" in metadata else None,
                  "reasons": case.reasons, "similar_cases": brief(case.similar_cases)}
         return AgentResult(found, max(score, 1 - score), **metadata)
 

@@ -49,6 +49,7 @@ class _State(TypedDict, total=False):
     case: Case
     path: str  # `low_risk`, `model` or `rules`
     narrative: str
+    inputs: dict[str, str] | None  # what the model was asked, so that a judged decision can be repeated
     model_score: float | None
     model_reason: str | None
     account: Account
@@ -95,7 +96,7 @@ class _Steps:
         case = state["case"].model_copy(update={name: found[name] for name in ("fraud_score", "recommended_action")})
         account: Account = {**_booked(state["account"], metadata), "model": metadata.model or "rules", "prompt": metadata.prompt}
         return {"case": case, "path": "rules" if metadata.degraded else "model", "account": account,
-                "model_score": found["model_score"], "model_reason": found["model_reason"]}
+                "inputs": found["inputs"], "model_score": found["model_score"], "model_reason": found["model_reason"]}
 
     async def narrate(self, state: _State) -> _State:
         if state["path"] == "rules":  # the model has just failed: do not wait for it again
@@ -167,7 +168,7 @@ class FraudCaseAgent(EnrichmentAgent):
         case, score = state["case"], state["case"].fraud_score or 0.0
         found = {**case.model_dump(include={"transaction_id", "recommended_action", "risk_score", "fraud_score", "reasons"}),
                  "narrative": state["narrative"], "path": state["path"], "similar_cases": brief(case.similar_cases),
-                 "model_score": state.get("model_score"), "model_reason": state.get("model_reason")}
+                 **{name: state.get(name) for name in ("inputs", "model_score", "model_reason")}}
         return AgentResult(found, max(score, 1 - score), **state["account"])
 
     async def run(self, request: AgentInput) -> AgentOutput:
