@@ -213,12 +213,17 @@ def _heard(report: Callable[[int], None]) -> Callable[[int], None]:
 # %% ../notebooks/20_optimize_dspy.ipynb #679f6f4e
 def _search(study: Study, trials: _Trials, session: Session) -> dspy.Module:
     import dspy
+    from dspy.utils.exceptions import AdapterParseError
 
     plan = study.plan
     answers, writes = task_model(study.model, plan.task, session), proposer_model(study.proposer, session)
     bench = _Bench(plan, build_program(plan.parent, plan.task), _Metric(plan, session), answers, writes, study.model.concurrency)
     with session.ended(), _quiet(), dspy.context(lm=answers, callbacks=[_listener(trials)], disable_history=True, max_errors=sys.maxsize):
-        return OPTIMIZERS[plan.optimizer](bench)
+        try:
+            return OPTIMIZERS[plan.optimizer](bench)
+        except AdapterParseError as error:  # not of an answer: those are counted as wrong
+            raise InvalidOutput(f"endpoint {plan.proposer_endpoint} wrote no instruction that DSPy could read, and {plan.optimizer} cannot go on without: "
+                                "name a stronger model as optimizer.proposer_endpoint, or choose an optimizer of demonstrations") from error
 
 # %% ../notebooks/20_optimize_dspy.ipynb #8f0e1eb6
 def evaluate_program(program: dspy.Module, study: Study) -> pd.DataFrame:  # columns id, correct, score, valid, output
@@ -275,7 +280,7 @@ def settle(study: Study, program: dspy.Module, parent: pd.DataFrame, trials: Seq
 
 # %% ../notebooks/20_optimize_dspy.ipynb #31fa7bf7
 def optimise(study: Study, report: Report = lambda stage, done, total: None) -> Optimised:
-    "A better prompt as challenger, or the reason why there is none. Raises InvalidInput, BudgetExceeded, Unavailable, …"
+    "A better prompt as challenger, or the reason why there is none. Raises InvalidInput, InvalidOutput, BudgetExceeded, Unavailable, …"
     plan = study.plan
     _check(plan)
     parent = evaluate_prompt(plan.parent, plan.dataset.validation, plan.task, study.model, partial(report, "parent"))

@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 from lib.catalog import Catalog
 from lib.config import AgentConfig, OptimizerConfig, RuntimeConfig, ServingConfig
 from lib.context import AppContext
-from lib.core import BudgetExceeded, InvalidInput, NotFound, PermissionDenied, Unavailable, new_id
+from lib.core import BudgetExceeded, InvalidInput, InvalidOutput, NotFound, PermissionDenied, Unavailable, new_id
 from lib.dspy_program import Session, build_program, export_text, task_model
 from lib.evaluation import Example, Judged, split_of
 from lib.optimize_dspy import OPTIMIZERS, evaluate_program, optimise, settle
@@ -144,10 +144,6 @@ def bench(request: pytest.FixtureRequest, ground: AppContext, environment: dict[
         yield Bench(script, with_model(ground, script.endpoint))
 
 
-def sent(messages: list[dict[str, str]]) -> str:
-    return json.dumps(messages)
-
-
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_each_optimizer_finds_a_better_prompt_and_saves_it_as_challenger(
     bench: Bench, optimizer: str, capsys: pytest.CaptureFixture[str]
@@ -176,7 +172,7 @@ def test_each_optimizer_finds_a_better_prompt_and_saves_it_as_challenger(
     assert bench.context.prompt_store.get("sorter", "challenger").version == saved.version
     assert bench.context.prompt_store.get("sorter").version == 1, "an optimiser promotes nothing"
     for example in plan.dataset.validation:
-        assert sent(saved.messages(**example.inputs)) in bench.tickets
+        assert json.dumps(saved.messages(**example.inputs)) in bench.tickets
     assert len(bench.tickets) == len(set(bench.tickets)), "the same question was paid twice"
     assert told[0][0] == "parent" and all(done <= total for _, done, total in told)
     assert {trial.text for trial in found.trials} >= {found.text}
@@ -258,6 +254,22 @@ def test_an_answer_that_breaks_the_format_counts_as_wrong_and_is_paid_once(bench
         assert not evaluate_program(program, study)["valid"].any()
     assert not found.parent["valid"].any() and found.exported["valid"].all() and found.candidate
     assert len(bench.tickets) == len(set(bench.tickets))
+
+
+def rambling(messages: list[dict]) -> str:
+    return urgency(messages, knows=False) if is_ticket(messages) else "Tips to avoid credit cards: a bank."
+
+
+@pytest.mark.parametrize("bench", [rambling], indirect=True, ids=["rambling"])
+def test_a_proposer_that_cannot_write_instructions_is_named(bench: Bench):
+    with (
+        open_study(bench.context, "sorter", "miprov2") as study,
+        pytest.raises(InvalidOutput, match=f"{bench.script.endpoint} wrote no instruction"),
+    ):
+        optimise(study)
+    with open_study(bench.context, "sorter", "gepa") as study:
+        found = optimise(study)
+    assert found.text == TEXT and "sorter v1 stays" in found.reason
 
 
 def test_the_cap_stops_before_the_next_call_and_a_larger_one_goes_on_without_paying_twice(bench: Bench):
