@@ -102,16 +102,12 @@ def build_program(prompt: Prompt, task: Task) -> dspy.Module:
 class _Ended(BaseException):  # DSPy's `except Exception` must not take it for a wrong answer
     pass
 
-
-class Session:
-    "What all calls of one search share."
-
-    def __init__(self, report: Callable[[int], None] = lambda answers: None):  # told after each answer how many there were
-        self.error: SotaError | None = None  # what ended it
-        self.answers = 0
+# %% ../notebooks/35_dspy_program.ipynb #d28559de
+class _Calls:
+    def __init__(self) -> None:
+        self.error: SotaError | None = None  # what ended the search
         self._under_way, self._over = 0, False
-        self._asked: Counter[str] = Counter()  # how often the same question was sampled
-        self._report, self._changed = report, threading.Condition()
+        self._changed = threading.Condition()
 
     @contextmanager
     def call(self) -> Iterator[None]:
@@ -145,6 +141,15 @@ class Session:
             if isinstance(reason, _Ended) and self.error:
                 raise self.error from reason
             raise
+
+# %% ../notebooks/35_dspy_program.ipynb #bce78fb1
+class Session(_Calls):
+    "What all calls of one search share: its end, and how often the same question was sampled."
+
+    def __init__(self, report: Callable[[int], None] = lambda answers: None):  # told after each answer how many there were
+        super().__init__()
+        self.answers, self._report = 0, report
+        self._asked: Counter[str] = Counter()
 
     def rollout(self, question: str) -> int:
         "How often a question was sampled before."

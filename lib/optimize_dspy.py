@@ -97,7 +97,7 @@ def planned_answers(plan: Plan) -> int:
     return {"labeled_few_shot": 0, "bootstrap_few_shot": train, "miprov2": 2 * train + (trials + 1) * rows,
             "gepa": rows + trials * (rows + 2 * _reflected(plan))}[plan.optimizer]
 
-
+# %% ../notebooks/20_optimize_dspy.ipynb #ead1e944
 def _labeled_few_shot(bench: _Bench) -> dspy.Module:
     import dspy
 
@@ -111,7 +111,7 @@ def _bootstrap_few_shot(bench: _Bench) -> dspy.Module:
     optimiser = dspy.BootstrapFewShot(bench.metric.score, max_bootstrapped_demos=demos, max_labeled_demos=demos)
     return optimiser.compile(bench.program, trainset=bench.train)
 
-
+# %% ../notebooks/20_optimize_dspy.ipynb #02383932
 def _miprov2(bench: _Bench) -> dspy.Module:
     import dspy
 
