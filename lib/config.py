@@ -80,7 +80,7 @@ class OptimizerConfig(_Section):
     steps: int = Field(default=2, ge=1)  # textual gradients, one after another
     train_rows: int = Field(default=40, ge=1)
     validation_rows: int = Field(default=40, ge=1)
-    holdout_rows: int = Field(default=400, ge=1)
+    holdout_rows: int = Field(default=480, ge=1)  # what the gate needs to see `min_effect`: 464
     seed: int = 0
     prices: dict[str, PriceConfig] = Field(default_factory=dict)  # by endpoint; `default` for the others
 

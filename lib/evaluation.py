@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from numbers import Integral, Real
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -24,8 +24,9 @@ from .settings import Settings
 from .workspace import Workspace
 
 # %% auto #0
-__all__ = ['SHARES', 'METRICS', 'COMPARED', 'Example', 'Judged', 'Task', 'split_of', 'Dataset', 'check_leakage', 'load_dataset',
-           'metric', 'summarise', 'Verdict', 'compare', 'SignedVerdict', 'write_verdict', 'read_verdict', 'log_verdict']
+__all__ = ['SHARES', 'METRICS', 'COMPARED', 'Example', 'Judged', 'Task', 'RefreshingTask', 'split_of', 'Dataset', 'check_leakage',
+           'load_dataset', 'metric', 'summarise', 'Verdict', 'compare', 'SignedVerdict', 'write_verdict',
+           'read_verdict', 'log_verdict']
 
 # %% ../notebooks/19_evaluation.ipynb #8ef7dc87
 @dataclass(frozen=True)
@@ -59,6 +60,14 @@ class Task(Protocol):
 
     def judge(self, example: Example, output: dict[str, Any] | None) -> Judged:  # None: the answer broke the format
         "What an answer was worth."
+        ...
+
+
+@runtime_checkable
+class RefreshingTask(Task, Protocol):
+    "A task that makes examples itself; a study asks it for them before it begins."
+    def refresh_examples(self, workspace: Workspace, settings: Settings, rows: Mapping[str, int]) -> None:  # wanted rows of each split
+        "Turn what has been labelled since into rows of the example tables."
         ...
 
 # %% ../notebooks/19_evaluation.ipynb #d056957b
@@ -363,7 +372,7 @@ def log_verdict(text: str,  # as `write_verdict` gives it
     from mlflow.exceptions import MlflowException
     signed = read_verdict(text)
     MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)
-    client, verdict = MlflowClient(tracking_uri="databricks"), signed.verdict
+    client, verdict = MlflowClient(tracking_uri="databricks", registry_uri="databricks-uc"), signed.verdict
     params = {"baseline": signed.baseline, "candidate": signed.candidate, "data_version": signed.data_version, **verdict.parameters}
     metrics = {name: value for name, value in asdict(verdict).items() if isinstance(value, int | float)}
     try:

@@ -1,5 +1,6 @@
 """Examples of the fraud detector: no look ahead, no customer in two splits, word for word what production sends."""
 
+from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 
@@ -10,7 +11,7 @@ from lib.agents import Services
 from lib.catalog import Catalog
 from lib.config import AgentConfig, ServingConfig
 from lib.core import AgentInput, InvalidInput, NotFound, new_id
-from lib.evaluation import Example, load_dataset, split_of
+from lib.evaluation import Example, RefreshingTask, load_dataset, split_of
 from lib.fraud.agents import Case, FraudDetectorAgent, Judgement
 from lib.fraud.data import FRAUD_MIGRATIONS, LABEL_DELAY, load_history, simulate, split_history
 from lib.fraud.examples import (
@@ -173,6 +174,21 @@ def test_the_tables_are_filled_once_and_hold_no_leak(ground: tuple[Workspace, Se
         assert DetectorTask().judge(one, DetectorTask().expected_output(one)).correct
     more = load_examples(workspace, settings, table, **sizes | {"holdout": 16})
     assert more["holdout"] == {"fraud": 8, "genuine": 8} and more["training_examples"] == found["training_examples"]
+    wanted = {"train": 8, "validation": 6, "holdout": 10**6}  # as many as there are
+    cases = suspicious_cases(table, (table.timestamp.iloc[-1] - table.timestamp.iloc[0]).days // 2)
+    held = Counter(is_fraud for case, is_fraud in cases if split_of_customer(case.customer_id) == "holdout")
+    DetectorTask().refresh_examples(workspace, settings, wanted)
+    full = load_dataset(workspace, settings, "fraud_detector")
+    assert (len(full.train), len(full.holdout)) == (8, 2 * min(held.values())) and len(full.holdout) > 16
+
+
+def test_a_study_begins_with_what_was_labelled_since(environment: dict[str, str]):
+    assert isinstance(DetectorTask(), RefreshingTask)
+    bare = replace(load_settings(environment), schema=f"bare_{new_id()[:8]}")
+    Catalog(Workspace(bare), bare).setup()
+    DetectorTask().refresh_examples(Workspace(bare), bare, {"train": 2})  # nothing labelled: nothing to do
+    with pytest.raises(NotFound, match="no training rows"):
+        load_dataset(Workspace(bare), bare, "fraud_detector")
 
 
 async def test_an_example_is_word_for_word_what_production_sends(
