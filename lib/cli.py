@@ -363,6 +363,8 @@ def main() -> None:
         _fail(f"error: {error}", 2)
     except SotaError as error:
         _fail(f"error: {error}", 1)
+    except ModuleNotFoundError as error:  # an extra that this command needs
+        _fail(f"error: {error.name} is not installed here: pip install '.[optimize,notebooks]' in the repository", 1)
     except Exception as error:  # noqa: BLE001 - the process boundary: a user gets one line, not a traceback
         _fail(f"unexpected {type(error).__name__}: {error}", 1)
 

@@ -143,3 +143,10 @@ def test_a_release_is_staged_for_the_bundle_and_nothing_else_is_overwritten(tmp_
     assert refused.returncode == 1
     assert "holds something that is not a release" in refused.stderr
     assert (tmp_path / "mine" / "thesis.txt").exists()
+
+
+def test_a_missing_extra_is_named(tmp_path: Path, environment: dict[str, str]):
+    (tmp_path / "scipy.py").write_text("raise ModuleNotFoundError(\"No module named 'scipy'\", name='scipy')")
+    done = sota("optimize", "dspy", PYTHONPATH=str(tmp_path), **environment)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "scipy is not installed here: pip install '.[optimize,notebooks]'" in done.stderr
