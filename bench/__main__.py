@@ -2,13 +2,14 @@
 
 import sys
 
-from bench import application, durability, minilake, vectors, workspace
+from bench import application, durability, minilake, prompts, vectors, workspace
 from bench.report import table
 
 BENCHMARKS = {
     "workspace": workspace.run,
     "application": application.run,
     "minilake": minilake.run,
+    "prompts": prompts.run,
     "vectors": vectors.run,
     "durability": durability.run,
 }
