@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
-from databricks.sdk.core import ApiClient
+from databricks.sdk import WorkspaceClient
 
 from .core import AlreadyExists, ConfigurationError, InvalidInput, NotFound, PermissionDenied, new_id
 from .prompt_text import NAME, Prompt, compose
@@ -32,12 +32,18 @@ __all__ = [
 
 _API = "/api/2.0/mlflow/unity-catalog/prompts"
 _PAGE = 100
-_RETRY_SECONDS, _TIMEOUT_SECONDS = 5, 10  # then the mirror answers: no request waits for a registry that is down
+_RETRY_SECONDS, _TIMEOUT_SECONDS = 5, 10  # then the mirror answers, without it memory: no request waits for either
 _KIND, _TEXT = "_mlflow_prompt_type", "text"  # the tag by which MLflow tells a text from a list of chat messages
 _KEY = re.compile(r"(?!_mlflow)[A-Za-z_]\w{0,99}", re.ASCII)  # Unity Catalog's tags have no dots
 _ALIAS = re.compile(r"(?!(?:v?\d+|latest)$)[A-Za-z][\w-]{0,99}", re.ASCII | re.IGNORECASE)
 _REGISTRYS_OWN = ("name", "version", "created_at")
 _PRIVILEGES = "EXECUTE to read prompts, CREATE FUNCTION to save them and MANAGE to move their aliases"
+
+
+def _impatient(workspace: Workspace) -> Workspace:  # the same one, given up on within seconds
+    config = workspace.client.config.deep_copy()  # a shallow copy would change the workspace's own
+    config.retry_timeout_seconds, config.http_timeout_seconds = _RETRY_SECONDS, _TIMEOUT_SECONDS
+    return Workspace(workspace.settings, WorkspaceClient(config=config))
 
 
 @dataclass(frozen=True)
@@ -70,10 +76,8 @@ class PromptRegistry:
         self.workspace, self.settings = workspace, settings
 
     @cached_property
-    def _api(self) -> ApiClient:
-        config = self.workspace.client.config.deep_copy()  # a shallow copy would change the workspace's own
-        config.retry_timeout_seconds, config.http_timeout_seconds = _RETRY_SECONDS, _TIMEOUT_SECONDS
-        return ApiClient(config)
+    def _client(self) -> WorkspaceClient:
+        return _impatient(self.workspace).client
 
     def names(self) -> list[str]:
         """The names of all prompts, sorted. Raises NotFound without the schema."""
@@ -135,7 +139,7 @@ class PromptRegistry:
         schema = f"{self.settings.catalog}.{self.settings.schema}"
         try:
             with translate(f"the prompt registry of {schema}"):
-                answer = self._api.do(method, f"{_API}/{path}" if path else _API, body=body)
+                answer = self._client.api_client.do(method, f"{_API}/{path}" if path else _API, body=body)
         except PermissionDenied as error:
             cure = f"grant this identity on schema {schema} {_PRIVILEGES}"
             raise PermissionDenied(f"{error}; {cure}") from error
@@ -205,6 +209,10 @@ class PromptMirror:
         self.workspace, self.folder = workspace, settings.volume("prompts")
         self._known: dict[str, bytes] = {}  # by file: what the mirror holds, as far as we have seen
 
+    @cached_property
+    def _volume(self) -> Workspace:
+        return _impatient(self.workspace)
+
     @staticmethod
     def version_files(prompt: Prompt) -> dict[str, bytes]:
         """The two files of one version, by their names."""
@@ -233,20 +241,20 @@ class PromptMirror:
         missing = {file: data for file, data in wanted.items() if thorough or self._known.get(file) != data}
         if not missing:
             return []
-        there = set(self.workspace.list_files(self.folder))
+        there = set(self._volume.list_files(self.folder))
         changing = [file for file in missing if thorough or _ALIASES_FILE.fullmatch(file)]  # versions never change
         found = dict.fromkeys(there & missing.keys()) | self._contents(there.intersection(changing))
         written = []
         for file, data in missing.items():
             if file not in found or found[file] not in (None, data):
-                self.workspace.write_file(f"{self.folder}/{file}", data, overwrite=True)
+                self._volume.write_file(f"{self.folder}/{file}", data, overwrite=True)
                 written.append(file)
             self._known[file] = data
         return written
 
     def prompts(self) -> dict[tuple[str, int], Prompt]:
         """Every version, by name and number. Raises ConfigurationError naming a damaged file."""
-        there = set(self.workspace.list_files(self.folder))
+        there = set(self._volume.list_files(self.folder))
         versions = {file: match for file in sorted(there) if (match := _VERSION_FILE.fullmatch(file))}
         metadata = {file: f"{file.removesuffix('.txt')}_metadata.json" for file in versions}
         wanted = there & {
@@ -264,7 +272,7 @@ class PromptMirror:
 
     def aliases(self) -> dict[str, dict[str, int]]:
         """The aliases of every prompt. Raises ConfigurationError naming a damaged file."""
-        files = filter(None, map(_ALIASES_FILE.fullmatch, self.workspace.list_files(self.folder)))
+        files = filter(None, map(_ALIASES_FILE.fullmatch, self._volume.list_files(self.folder)))
         named = {match[0]: match["name"] for match in files}
         self._known |= self._contents(named)
         return {name: self._object(file) for file, name in named.items()}
@@ -273,7 +281,7 @@ class PromptMirror:
         names = list(files)
         with ThreadPoolExecutor(_READERS, thread_name_prefix="prompt-mirror") as pool:
             return dict(
-                zip(names, pool.map(self.workspace.read_file, (f"{self.folder}/{n}" for n in names)), strict=True)
+                zip(names, pool.map(self._volume.read_file, (f"{self.folder}/{n}" for n in names)), strict=True)
             )
 
     def _object(self, file: str) -> dict[str, Any]:

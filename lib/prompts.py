@@ -171,6 +171,11 @@ class _Reading(_Loading):
         return dict(self._one(name).aliases.get(name, {}))
 
 # %% ../notebooks/07_prompts.ipynb #e9484323
+def _standing(moves: Sequence[Move]) -> list[Move]:  # production's that were not taken back, the oldest first
+    undone = {move.undoes for move in moves}
+    return [move for move in moves if move.alias == "production" and not move.undoes and move.move_id not in undone]
+
+
 class _Saving(_Reading):
     def save(self, name: str, text: str,
              alias: str | None = None,  # what it stands for from now on, such as `challenger`
@@ -210,9 +215,11 @@ class _Saving(_Reading):
         "Take production's last move back that was not yet taken back. Raises NotFound when there is none."
         check_reason(by, why)
         snapshot = self._registered(name)
-        moves = self._catch_up(name, snapshot.aliases.get(name, {}), self.record.moves(name))
-        undone = {move.undoes for move in moves}
-        standing = [move for move in moves if move.alias == "production" and not move.undoes and move.move_id not in undone]
+        known = self.record.moves(name)
+        moves = self._catch_up(name, snapshot.aliases.get(name, {}), known)
+        if unrecorded := [move for move in moves[len(known):] if move.undoes]:  # killed before its record: now it is done, and goes no further
+            return unrecorded[0]
+        standing = _standing(moves)
         if not standing or standing[-1].from_version is None:
             raise NotFound(f"prompt {name} has nothing to roll back to: production has stood for no other version", known=[])
         last = standing[-1]
@@ -244,9 +251,12 @@ class _Saving(_Reading):
         return self.record.add(name, alias, standing.get(alias), prompt.version, by, why, evidence)
 
     def _catch_up(self, name: str, standing: Mapping[str, int], moves: Sequence[Move]) -> Sequence[Move]:
-        recorded = {move.alias: move.to_version for move in moves}
-        outside = [self.record.add(name, alias, recorded.get(alias), standing.get(alias), "unknown", "moved outside of this record", "")
-                   for alias in sorted({*recorded, *standing}) if recorded.get(alias) != standing.get(alias)]
+        recorded, last = {move.alias: move.to_version for move in moves}, _standing(moves)[-1:]
+        changed = [(alias, recorded.get(alias), standing.get(alias)) for alias in sorted({*recorded, *standing})
+                   if recorded.get(alias) != standing.get(alias)]
+        back: dict[tuple[str, int | None, int | None], str] = {
+            ("production", move.to_version, move.from_version): f"rollback:{move.move_id}" for move in last if move.from_version}
+        outside = [self.record.add(name, *change, "unknown", "moved outside of this record", back.get(change, "")) for change in changed]
         return [*moves, *outside]
 
 # %% ../notebooks/07_prompts.ipynb #a0a22e0a

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from .core import InvalidInput, InvalidOutput
-from .gate_statistics import bca_interval, bootstrap, paired
+from .gate_statistics import bca_interval, bootstrap, paired, weighted_sums
 from .prompt_text import Prompt
 from .serving import Completion
 from .spending import PaidModel
@@ -71,7 +71,7 @@ def check_export(compiled: pd.DataFrame,  # what the optimiser's program did, on
         raise InvalidOutput(f"the exported text is refused: it keeps the format on {valid_after.sum():.0f} of {len(before)} rows, "
                             f"the compiled program on {valid_before.sum():.0f}")
     differences = after - before
-    low, high = bca_interval(differences, bootstrap(len(differences), lambda counts: differences @ counts), alpha)
+    low, high = bca_interval(differences, bootstrap(len(differences), lambda counts: weighted_sums(differences, counts)), alpha)
     if high < -_EXACT:
         raise InvalidOutput(f"the exported text is refused: it scores {after.mean():.3f}, the compiled program {before.mean():.3f} on the same "
                             f"{len(before)} rows; the difference of {after.mean() - before.mean():+.3f} is no chance "

@@ -185,6 +185,16 @@ def test_rolling_back_goes_back_and_never_forth(store: PromptStore, name: str):
     assert len(store.history(name)) == 8
 
 
+def test_a_rollback_killed_before_its_record_is_finished_and_goes_no_further(store: PromptStore, name: str):
+    for number in (1, 2, 3):
+        store.promote(name, store.save(name, TEXT + "!" * number).version, by="gate", why="better")
+    store.registry.set_alias(name, "production", 2)  # all that the killed one did
+    finished = store.rollback(name, by="us", why="worse")
+    assert (finished.from_version, finished.to_version) == (3, 2) and finished.undoes
+    assert store.aliases(name) == {"production": 2}
+    assert store.rollback(name, by="us", why="worse still").to_version == 1
+
+
 def test_a_move_by_other_hands_is_recorded_and_can_be_taken_back(store: PromptStore, name: str):
     for text in (TEXT, TEXT + "!"):
         store.save(name, text)
@@ -245,6 +255,9 @@ def test_a_registry_that_is_down_is_read_from_its_mirror(
     assert (found.prompts, found.aliases[name]) == (known.prompts, {"production": 2})
     assert found.prompts[name, 2].metadata == known.prompts[name, 2].metadata
     assert "prompt registry" in (found.note or "")
+    fresh = PromptStore(store.workspace, store.workspace.settings)
+    with fault(workspace, PROMPT_REGISTRY, status=503), fault(workspace, FILES, status=503), pytest.raises(Unavailable):
+        fresh.load()  # within seconds, not the SDK's minute
 
 
 def test_when_both_are_down_the_last_known_good_stays(workspace: Running, store: PromptStore, name: str):
@@ -316,14 +329,16 @@ from lib.prompts import PromptStore
 from lib.settings import load_settings
 from lib.workspace import Workspace
 
-class Dying(Workspace):
-    def write_file(self, path, data, overwrite=False):
-        if path.endswith(sys.argv[3]):
-            os.kill(os.getpid(), signal.SIGKILL)
-        super().write_file(path, data, overwrite)
+write_file = Workspace.write_file
 
+def dying(self, path, data, overwrite=False):
+    if path.endswith(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    write_file(self, path, data, overwrite)
+
+Workspace.write_file = dying
 settings = replace(load_settings(), schema=sys.argv[1])
-store = PromptStore(Dying(settings), settings)
+store = PromptStore(Workspace(settings), settings)
 store.save(sys.argv[2], "{{x}}", alias="production", author="a mortal")
 """
 
