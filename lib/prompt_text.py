@@ -21,6 +21,7 @@ _BLANK = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 _DIVIDER = re.compile(r"^---(?: (user|assistant))?[ \t\r]*$", re.MULTILINE)
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")  # of a prompt
 _MAX_CHARACTERS = 100_000  # what MLflow's own registry takes
+_SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can carry a lone one, UTF-8 cannot: no file, table or model would take the text
 
 
 def _turns(text: str) -> tuple[tuple[str, str], ...]:  # (role, text) of each message
@@ -64,10 +65,12 @@ class Prompt:
     metadata: Mapping[str, Any] = field(default_factory=dict, compare=False)  # who made it, when, from what
 
     def __post_init__(self) -> None:
-        if not NAME.fullmatch(self.name):
+        if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
             raise InvalidInput(f"prompt name {self.name!r}: letters, digits, - and _, beginning with a letter", field="name")
         if len(self.text) > _MAX_CHARACTERS:
             raise InvalidInput(f"prompt {self.name}: {len(self.text):,} characters, of which a registry takes {_MAX_CHARACTERS:,}", field="text")
+        if broken := _SURROGATE.search(self.text):
+            raise InvalidInput(f"prompt {self.name}: character {broken.start() + 1:,} is {broken[0]!r}, half of one: read the text as UTF-8", field="text")
         if problem := _problem(self.turns):
             raise InvalidInput(f"prompt {self.name}: {problem}", field="text")
 

@@ -89,6 +89,7 @@ MALFORMED = {
     "twice the user": ("a\n--- user\nb\n--- user\nc", "message 2 .* user's where the assistant's"),
     "empty demonstration": ("a\n--- user\n\n--- assistant\nb\n--- user\nc", "message 1 .* is empty"),
     "ten megabytes": ("x" * 10_000_000, "10,000,000 characters"),
+    "half a character": ("You are \ud800 kind\n---\n{{x}}", "character 9 is .* half of one"),
 }
 
 
