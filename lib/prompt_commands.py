@@ -187,6 +187,8 @@ def _judged_agent(context: AppContext, name: str | None, prompt: str | None = No
         about = f"prompt {prompt}: " if prompt else ""
         cure = f"choose one with --agent: {', '.join(judged)}" if judged else "agents.yaml names it under `task`"
         raise InvalidInput(f"{about}{len(judged) or 'no'} agents have a task that judges their prompt; {cure}", field="agent")
+    if name and prompt and name not in judged:
+        raise InvalidInput(f"prompt {prompt} is not judged by agent {name}: by {', '.join(judged) or 'none'}", field="agent")
     return name or judged[0]
 
 

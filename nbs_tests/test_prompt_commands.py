@@ -119,6 +119,11 @@ def test_production_moves_is_recorded_and_is_taken_back(context: AppContext, com
         (["promote", "greet", "2", "--why", " "], 2, "why is empty"),
         (["promote", "greet", "2", "--why", "x", "--alias", "v3"], 2, "alias 'v3'"),
         (["promote", "greet", "2"], 2, "Missing option '--why'"),
+        (
+            ["compare", "greet", "--agent", "fraud_detector"],
+            2,
+            "prompt greet is not judged by agent fraud_detector: by none",
+        ),
         (["rollback", "'; DROP TABLE x --", "--why", "x"], 1, "there is fraud_detector, greet"),
     ],
 )
