@@ -14,7 +14,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
-from .core import BudgetExceeded, InvalidInput, InvalidOutput, Unavailable
+from .core import BudgetExceeded, InvalidInput, InvalidOutput
 from .feedback import Case, load_feedback
 from .prompt_text import Prompt, normal_text
 from .studies import Plan, Study, plan_study
@@ -245,7 +245,7 @@ def optimise(study: Study, cases: Sequence[Case], options: Options | None = None
 
     found = descend(plan.parent, cases, plan.dataset.validation, plan.task, study.model, study.proposer, options, plan.value, record, report)
     study.trial("parent", plan.parent.text, found.frames["parent"])
-    _keep_steps(study, found)
+    study.run.keep("steps.json", {"steps": [asdict(step) for step in found.steps], "stopped": found.stopped})
     if found.best is plan.parent:
         why = [*(f"step {step.number}: {step.dropped}" for step in found.steps), found.stopped]
         return Optimised(None, f"{plan.parent.label} stays: {'; '.join(filter(None, why))}", found)
@@ -264,12 +264,3 @@ def _save(study: Study, cases: Sequence[Case], found: Descent) -> Optimised:
         raise InvalidOutput(f"{saved.label} was stored as another text than was validated: do not promote it")
     told = f"{plan.metric} {plan.value(found.frames['parent']):.4f} to {plan.value(exported):.4f} on {len(exported)} validation rows"
     return Optimised(saved, "; ".join(filter(None, (f"{saved.label} is a challenger: {told}", found.stopped))), found)
-
-
-def _keep_steps(study: Study, found: Descent) -> None:
-    from mlflow.exceptions import MlflowException
-    try:
-        told = json.dumps({"steps": [asdict(step) for step in found.steps], "stopped": found.stopped}, ensure_ascii=False, indent=1)
-        study.run.client.log_text(study.run.run_id, told, "steps.json")
-    except MlflowException as error:
-        raise Unavailable(f"the steps of the study in MLflow: {error}") from error

@@ -229,12 +229,17 @@ class StudyRun(_Runs):
             self.client.set_terminated(run_id)
         return value
 
+    def keep(self, file: str, content: Any) -> None:
+        "Keep something as JSON beside the record."
+        with _recording():
+            self.client.log_text(self.run_id, json.dumps(content, ensure_ascii=False, indent=1), file)
+
     def end(self, status: str,  # FINISHED, FAILED or KILLED
             spending: Spending) -> None:
         "Record what the study came to."
         with _recording():
             self._log(self.run_id, {}, {"trials": len(self.rows), "tokens": spending.spent_tokens, "money": spending.spent_money})
-            self.client.log_text(self.run_id, json.dumps(self.rows, ensure_ascii=False, indent=1), "trials.json")
+            self.keep("trials.json", self.rows)
             self.client.set_terminated(self.run_id, status)
 
     def candidate(self, prompt: Prompt) -> None:
@@ -300,8 +305,8 @@ class Study:
     def close(self, status: str = "FINISHED") -> None:  # FINISHED, FAILED or KILLED
         "Write what is not written yet, end the record and the threads."
         with ExitStack() as closing:
-            closing.callback(self._client.close)
             closing.callback(self.journal.close)
+            closing.callback(self._client.close)  # before the journal: nothing is paid after its last write
             self.run.end(status, self.spending)
 
 # %% ../notebooks/36_studies.ipynb #bb193941
