@@ -158,14 +158,26 @@ def check_reason(by: str, why: str) -> None:
     for name, value in (("by", by), ("why", why)):
         if not value.strip():
             raise InvalidInput(f"a move is recorded with who and why: {name} is empty", field=name)
+        _check_written(name, value)
+
+
+def _check_written(field: str, value: str) -> None:
+    """Raise InvalidInput for half a character, which JSON can carry and neither a file nor a table can."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(
+            f"{field}: character {error.start + 1} is half of one: write it in UTF-8", field=field
+        ) from None
 
 
 def check_metadata(metadata: Mapping[str, Any]) -> None:
     """Raise InvalidInput naming what no registry keeps."""
-    for key in metadata:
+    for key, value in metadata.items():
         if key in _REGISTRYS_OWN or not _KEY.fullmatch(key):
             rule = f"letters, digits and _, not beginning with _mlflow, none of {', '.join(_REGISTRYS_OWN)}"
             raise InvalidInput(f"metadata {key!r}: a name is {rule}", field=f"metadata.{key}")
+        _check_written(f"metadata.{key}", _tag(value))
     if not isinstance(metadata.get("why", ""), str):
         raise InvalidInput("metadata why: a sentence is wanted", field="metadata.why")
 
@@ -302,7 +314,8 @@ class PromptMirror:
 
 
 def _json_bytes(content: Mapping[str, Any]) -> bytes:
-    return json.dumps(content, indent=2, ensure_ascii=False).encode()
+    # "surrogatepass", as `json.loads` reads bytes: somebody else's half a character keeps nobody from the mirror
+    return json.dumps(content, indent=2, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,8 @@ def test_what_is_not_there_is_named(store: PromptStore, name: str):
         (TEXT, {"_mlflow_prompt_type": "chat"}, "metadata._mlflow_prompt_type"),
         (TEXT, {"a.b": 1}, "metadata.a.b"),
         (TEXT, {"why": 3}, "metadata.why"),
+        (TEXT, {"parent": "half \ud800"}, "metadata.parent"),
+        (TEXT + "\ud800", {}, "text"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(
@@ -164,6 +166,9 @@ def test_production_is_what_agents_get(store: PromptStore, name: str):
         store.promote(name, 9, by="us", why="to see")
     with pytest.raises(InvalidInput, match="why is empty"):
         store.promote(name, 1, by="us", why=" ")
+    with pytest.raises(InvalidInput, match="why: character 6 is half of one"):
+        store.promote(name, 1, by="us", why="half \udcff")  # what a terminal gives for bytes that are no UTF-8
+    assert store.aliases(name) == {"production": 2}
 
 
 def test_rolling_back_goes_back_and_never_forth(store: PromptStore, name: str):
