@@ -73,7 +73,7 @@ class OptimizerConfig(_Section):
     "How prompts are improved offline, and what that may cost."
     optimizer: Literal["labeled_few_shot", "bootstrap_few_shot", "miprov2", "gepa"] = "bootstrap_few_shot"
     proposer_endpoint: str | None = None  # writes new instructions; None: the agent's own endpoint
-    budget_tokens: int = Field(default=500_000, ge=1)  # input and output together, for one study
+    budget_tokens: int = Field(default=1_500_000, ge=1)  # input and output together, for one study; 480 rows twice, once with 4 demos: 650,000
     budget_money: float = Field(default=1.0, gt=0)  # for one study
     demos: int = Field(default=4, ge=0, le=16)  # examples shown in a prompt, at most
     trials: int = Field(default=6, ge=1)  # candidates that MIPROv2 or GEPA may try

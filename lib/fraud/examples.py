@@ -251,12 +251,12 @@ def load_examples(workspace: Workspace, settings: Settings,
 
 
 def _known(workspace: Workspace, table: str) -> set[str]:
-    rows = workspace.sql(f"SELECT example_id FROM {table} WHERE agent_name = :agent", agent=DetectorTask.agent_name)  # noqa: S608
+    rows = workspace.sql(f"SELECT example_id FROM {table} WHERE agent_name = :agent", agent=DetectorTask.agent_name)  # noqa: S608  # a name from settings
     return {row["example_id"] for row in rows}
 
 
 def _classes(workspace: Workspace, table: str) -> dict[str, int]:
-    rows = workspace.sql(f"SELECT get_json_object(expected, '$.label') AS label, count(*) AS n FROM {table} "  # noqa: S608
+    rows = workspace.sql(f"SELECT get_json_object(expected, '$.label') AS label, count(*) AS n FROM {table} "  # noqa: S608  # a name from settings
                          "WHERE agent_name = :agent GROUP BY 1", agent=DetectorTask.agent_name)
     found = {row["label"]: int(row["n"]) for row in rows}
     return {name: found.get(name, 0) for name in _CLASSES.values()}
