@@ -110,7 +110,7 @@ def load_feedback(workspace: Workspace, settings: Settings, task: Task, blanks: 
     rows = workspace.sql(_SELECT.format(**names), agent=task.agent_name, prompt=f"{task.prompt} v")
     if not rows:
         raise NotFound(f"no feedback on decisions of agent {task.agent_name}: {names['feedback']} needs rows whose decision_id is in {names['decisions']} "
-                       "(`record_feedback` writes them)")
+                       "(`record_feedback` writes them); until then, learn from the training examples: --source examples")
     failures = _failures(workspace, settings.table("otel_spans"), (row["trace_id"] for row in rows))
     cases: dict[str, Case] = {}
     for row in rows:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich import box
@@ -194,14 +194,18 @@ def _judged_agent(context: AppContext, name: str | None, prompt: str | None = No
 
 @contextmanager
 def _bars() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar for each stage that reports."""
+    """A progress bar for each stage that reports; before the first one, that something is under way."""
     columns = (TextColumn("{task.description:>9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=_console) as progress:
-        stages: dict[str, TaskID] = {}
+    progress, stages = Progress(*columns, console=_console), dict[str, TaskID]()
+    with ExitStack() as shown:
+        waiting = shown.enter_context(_console.status("checking the plan and collecting its examples"))
 
         def report(stage: str, done: int, total: int) -> None:
+            if not stages:
+                waiting.stop()
+                shown.enter_context(progress)
             if stage not in stages:
-                stages[stage] = progress.add_task(stage)
+                stages[stage] = progress.add_task(stage, total=total)
             progress.update(stages[stage], completed=done, total=total)
 
         yield report
@@ -242,7 +246,7 @@ def _show_study(study: Study, found: Any, frames: Mapping[str, pd.DataFrame]) ->
 @optimize.command()
 def dspy(
     agent: _Agent = None, budget: _Budget = None, budget_tokens: _Tokens = None, rows: _Rows = None,
-    optimizer: Annotated[str | None, typer.Option(help="labeled_few_shot, bootstrap_few_shot, miprov2 or gepa; default: as configured", show_default=False)] = None,
+    optimizer: Annotated[Literal["labeled_few_shot", "bootstrap_few_shot", "miprov2", "gepa"] | None, typer.Option(help="default: as configured", show_default=False)] = None,
 ) -> None:
     """Choose demonstrations and instructions with DSPy."""
     context = connect()
@@ -250,7 +254,7 @@ def dspy(
     from lib.studies import open_study
 
     given: dict[str, Any] = {"budget_money": budget, "budget_tokens": budget_tokens, "train_rows": rows, "validation_rows": rows}
-    with open_study(context, _judged_agent(context, agent), optimizer, **given) as study, _bars() as report:
+    with _bars() as report, open_study(context, _judged_agent(context, agent), optimizer, **given) as study:
         found = optimise(study, report)
     _show_study(study, found, {study.plan.parent.label: found.parent, found.candidate.label if found.candidate else "best found": found.exported})
 
@@ -258,14 +262,14 @@ def dspy(
 @optimize.command()
 def textgrad(
     agent: _Agent = None, budget: _Budget = None, budget_tokens: _Tokens = None, rows: _Rows = None,
-    source: Annotated[str, typer.Option(help="what is learned from: feedback on decisions, or the training examples")] = "feedback",
+    source: Annotated[Literal["feedback", "examples"], typer.Option(help="what is learned from: feedback on decisions, or the training examples")] = "feedback",
 ) -> None:
     """Rewrite the instructions where they have failed, by textual gradients."""
     context = connect()
     from lib.optimize_textgrad import open_textgrad_study, optimise
 
     given: dict[str, Any] = {"budget_money": budget, "budget_tokens": budget_tokens, "train_rows": rows, "validation_rows": rows}
-    with open_textgrad_study(context, _judged_agent(context, agent), cast(Any, source), **given) as (study, cases), _bars() as report:
+    with _bars() as report, open_textgrad_study(context, _judged_agent(context, agent), source, **given) as (study, cases):
         found = optimise(study, cases, report=report)
     frames = {name: frame for name, frame in found.descent.frames.items() if name != "parent"}
     _show_study(study, found, {study.plan.parent.label: found.descent.frames["parent"]} | frames)

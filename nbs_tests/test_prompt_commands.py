@@ -163,9 +163,7 @@ def test_a_study_then_the_gate_then_production(ground: tuple[AppContext, Script]
         (["optimize", "dspy", "--agent", "nobody"], 1, "no agent is named 'nobody': known are echo, "),
         (["optimize", "dspy", "--budget", "0.0000001"], 1, "too small for one trial"),
         (["optimize", "dspy", "--budget-tokens", "0"], 2, "budget_tokens: Input should be greater than or equal to 1"),
-        (["optimize", "dspy", "--optimizer", "magic"], 1, "there are labeled_few_shot, "),
         (["optimize", "textgrad"], 1, "no feedback on decisions of agent fraud_detector"),
-        (["optimize", "textgrad", "--source", "dreams"], 2, "source 'dreams'"),
         (["prompts", "compare", "greet"], 2, "prompt greet: no agents have a task that judges their prompt"),
         (["prompts", "compare", AGENT, "--challenger", "v9"], 1, "prompt fraud_detector v9: it has v1"),
         (["prompts", "compare", AGENT, "--challenger", "production"], 2, "is production: compare another version"),
@@ -179,6 +177,20 @@ def test_a_study_that_cannot_be_is_refused_before_anything_is_paid(
     assert (failed.returncode, failed.stderr.count("\n")) == (code, 1), failed
     assert told in failed.stderr
     assert ground[1].count == asked
+
+
+@pytest.mark.parametrize(
+    ("arguments", "choices"),
+    [
+        (["dspy", "--optimizer", "textgrad"], "labeled_few_shot bootstrap_few_shot miprov2 gepa"),
+        (["textgrad", "--source", "dreams"], "feedback examples"),
+    ],
+)
+def test_a_wrong_choice_is_told_the_right_ones_at_once(command: Command, arguments: list[str], choices: str):
+    failed = command("optimize", *arguments)
+    assert failed.returncode == 2
+    assert all(choice in failed.stderr for choice in choices.split())
+    assert "Traceback" not in failed.stderr
 
 
 def test_the_plan_names_the_jobs(context: AppContext, command: Command):
