@@ -267,7 +267,7 @@ def ab_test(context: AppContext, agent_name: str, *,
 def compare_versions(context: AppContext, agent_name: str, challenger: int | str = "challenger", *,  # number or alias
                      holdout_rows: int | None = None,  # at most; default: `optimizer.holdout_rows`
                      report: Report | None = None) -> tuple[Verdict, pd.DataFrame, pd.DataFrame]:  # production's rows, the challenger's
-    "What the gate would say of a version against production, and the rows that it would see. Raises NotFound, InvalidInput, BudgetExceeded, …"
+    "What the gate would say at its first look at a version against production, and the rows that it would see. Raises NotFound, InvalidInput, BudgetExceeded, …"
     subject = _Subject(context, agent_name, by="")
     pair = subject.store.get(subject.prompt, "production"), subject.store.get(subject.prompt, challenger)
     if pair[0].version == pair[1].version:
@@ -275,7 +275,8 @@ def compare_versions(context: AppContext, agent_name: str, challenger: int | str
     data = load_dataset(context.workspace, context.settings, agent_name, {"holdout": holdout_rows or context.config.optimizer.holdout_rows})
     endpoint = subject.setting("endpoint")
     study = f"ab_test {_Verdicts(context.workspace, context.settings, pair, endpoint).pair}"
-    return _ask_gate(context, subject.task(), pair, endpoint, data.holdout, 1, study, report)
+    rows = data.holdout[:math.ceil(len(data.holdout) / context.config.gate.looks)]
+    return _ask_gate(context, subject.task(), pair, endpoint, rows, 1, study, report)
 
 # %% ../notebooks/41_promotion.ipynb #d7f2e4f3
 def _last_move(subject: _Subject) -> Move | Outcome:  # production's, if it can be watched

@@ -8,7 +8,7 @@ import pytest
 
 from lib.core import BudgetExceeded, ConfigurationError, InvalidInput, NotFound, Unavailable
 from lib.evaluation import read_verdict
-from lib.promotion import ab_test
+from lib.promotion import ab_test, compare_versions
 from nbs_tests.mail import ROWS, Case, killed, post_office, text
 
 
@@ -104,6 +104,14 @@ def test_killed_between_the_verdict_and_the_alias_it_moves_once(case: Case, meth
     assert paid == 0 and outcome.production == 2
     assert case.store.aliases(case.name) == {"production": 2}
     assert case.production_moves() == [(None, 1, "me"), (1, 2, "ab_test")]
+
+
+def test_a_comparison_sees_what_the_first_of_several_looks_would(case: Case):
+    case.start()
+    verdict, *frames = compare_versions(case.context(looks=2), case.name)
+    assert [len(frame) for frame in frames] == [ROWS // 2] * 2
+    assert case.test(looks=2)[0].verdict == verdict
+    assert verdict.n == ROWS // 2
 
 
 def test_killed_while_answers_are_paid_it_goes_on(case: Case):
