@@ -5,6 +5,7 @@
 # %% ../notebooks/43_prompt_commands.ipynb #7468ccfc
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -46,6 +47,7 @@ _Why = Annotated[str, typer.Option(help="the reason, for the record", show_defau
 
 def connect() -> AppContext:
     """The target's context, once its workspace has answered. Raises Unavailable or PermissionDenied at once."""
+    logging.getLogger("stamina").setLevel(logging.ERROR)  # a retry that helps is no news; one that does not becomes the error
     context = AppContext(load_settings())
     context.workspace.check()
     return context
