@@ -145,14 +145,14 @@ class Trial:
 
 
 class _Trials:
-    def __init__(self, study: Study, session: Session):
-        self.study, self.session = study, session
+    def __init__(self, study: Study, session: Session, progress: Callable[[int, int], None]):  # answers, of how many
+        self.study, self.session, self.progress = study, session, progress
         self.done: dict[str, Trial] = {}  # by text
 
     def add(self, text: str, program: dspy.Module) -> None:
         plan = self.study.plan
         if text not in self.done:
-            frame = evaluate_prompt(Prompt(plan.parent.name, 0, text), plan.dataset.validation, plan.task, self.study.model)
+            frame = evaluate_prompt(Prompt(plan.parent.name, 0, text), plan.dataset.validation, plan.task, self.study.model, self.progress)
             name = f"trial {sha256(text.encode()).hexdigest()[:8]}"  # the same when the study is started again
             self.done[text] = Trial(text, frame, self.study.trial(name, text, frame, optimizer=plan.optimizer), program)
 
@@ -286,7 +286,7 @@ def optimise(study: Study, report: Report = lambda stage, done, total: None) -> 
     parent = evaluate_prompt(plan.parent, plan.dataset.validation, plan.task, study.model, partial(report, "parent"))
     value, planned = study.trial("parent", plan.parent.text, parent, optimizer=plan.optimizer), planned_answers(plan)
     session, note = Session(_heard(lambda answers: report("search", answers, max(answers, planned)))), ""
-    trials = _Trials(study, session)
+    trials = _Trials(study, session, partial(report, "candidate"))
     try:
         program = _search(study, trials, session)
         trials.add(export_text(program, plan.parent, plan.task), program)

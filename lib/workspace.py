@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 _RETRY_SECONDS = 60  # how long the SDK repeats a call that the platform throttles or drops
 _CHECK_SECONDS = 4.0
 _CREDENTIALS = "check DATABRICKS_TOKEN, or DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET"
+_NO_HOST = ("no workspace: DATABRICKS_HOST is not set; set it and your credentials, or run `sota-deploy local start` and "
+            '`eval "$(sota-deploy local env)"` for one on this machine')
 _SDK_ERRORS: tuple[tuple[type[errors.DatabricksError], type[SotaError]], ...] = (  # the first that fits
     (errors.NotFound, NotFound),
     (errors.Aborted, Unavailable),
@@ -233,8 +235,8 @@ class _Connection:
             return WorkspaceClient(config=Config(host=settings.host, **identity, retry_timeout_seconds=_RETRY_SECONDS,
                                                  product="sota-agents", product_version=__version__))
         except ValueError as error:
-            lacking = f"no credentials for {settings.host}" if settings.host else "no workspace: DATABRICKS_HOST is not set"
-            raise ConfigurationError(f"{lacking}; {_CREDENTIALS}") from error
+            lacking = f"no credentials for {settings.host}; {_CREDENTIALS}" if settings.host else _NO_HOST
+            raise ConfigurationError(lacking) from error
 
     def auth_headers(self) -> dict[str, str]:
         "A fresh `Authorization` header, for clients other than the SDK."
