@@ -145,14 +145,14 @@ class Trial:
 
 
 class _Trials:
-    def __init__(self, study: Study, session: Session, progress: Callable[[int, int], None]):  # answers, of how many
-        self.study, self.session, self.progress = study, session, progress
+    def __init__(self, study: Study, session: Session):
+        self.study, self.session = study, session
         self.done: dict[str, Trial] = {}  # by text
 
-    def add(self, text: str, program: dspy.Module) -> None:
+    def add(self, text: str, program: dspy.Module, progress: Callable[[int, int], None] | None = None) -> None:
         plan = self.study.plan
         if text not in self.done:
-            frame = evaluate_prompt(Prompt(plan.parent.name, 0, text), plan.dataset.validation, plan.task, self.study.model, self.progress)
+            frame = evaluate_prompt(Prompt(plan.parent.name, 0, text), plan.dataset.validation, plan.task, self.study.model, progress)
             name = f"trial {sha256(text.encode()).hexdigest()[:8]}"  # the same when the study is started again
             self.done[text] = Trial(text, frame, self.study.trial(name, text, frame, optimizer=plan.optimizer), program)
 
@@ -286,10 +286,10 @@ def optimise(study: Study, report: Report = lambda stage, done, total: None) -> 
     parent = evaluate_prompt(plan.parent, plan.dataset.validation, plan.task, study.model, partial(report, "parent"))
     value, planned = study.trial("parent", plan.parent.text, parent, optimizer=plan.optimizer), planned_answers(plan)
     session, note = Session(_heard(lambda answers: report("search", answers, max(answers, planned)))), ""
-    trials = _Trials(study, session, partial(report, "candidate"))
+    trials = _Trials(study, session)
     try:
         program = _search(study, trials, session)
-        trials.add(export_text(program, plan.parent, plan.task), program)
+        trials.add(export_text(program, plan.parent, plan.task), program, partial(report, "candidate"))
     except BudgetExceeded as error:
         best = trials.best()
         if best is None or best.value <= value:

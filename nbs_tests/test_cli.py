@@ -101,7 +101,7 @@ def test_a_workspace_that_cannot_start_says_why(tmp_path: Path):
     ("arguments", "environment", "code", "told"),
     [
         (["serve"], {"SOTA_TARGET": "mars"}, 1, "SOTA_TARGET=mars"),
-        (["serve"], {}, 1, "DATABRICKS_TOKEN"),
+        (["serve"], {}, 1, "sota-deploy local start"),
         (["plan"], {"DATABRICKS_HOST": "http://127.0.0.1:9", "DATABRICKS_TOKEN": "t"}, 1, "127.0.0.1:9"),
         (["demo"], {"SOTA_EXAMPLE": "nowhere.demo:run"}, 1, "example = nowhere.demo:run"),
         (["demo", "--transactions", "/no/such/file.csv"], {}, 2, "/no/such/file.csv"),

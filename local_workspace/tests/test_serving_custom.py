@@ -171,6 +171,9 @@ def test_one_that_dies_comes_back_and_leaves_others_alone(scores):
     assert (twin["greeting"], twin["pid"] == before) == (None, False)
     dead = ask(scores, {"dataframe_records": [ROW | {"what": "exit"}]})
     assert (dead.status_code, dead.headers["retry-after"]) == (503, "1")
+    eventually(
+        lambda: ask(scores, {"dataframe_records": [ROW]}).status_code == 200
+    )  # the client asks again, as it was told
     assert score(scores)["pid"] != before
 
 
