@@ -195,7 +195,7 @@ class Catalog(_Containers):
     def applied(self) -> dict[str, str]:  # name: checksum of its statements
         "The migrations that this schema has had."
         try:
-            rows = self.workspace.sql(f"SELECT name, checksum FROM {self._record} ORDER BY name")  # noqa: S608  # a name from Settings
+            rows = self.workspace.sql(f"SELECT name, checksum FROM {self._record} ORDER BY name")
         except NotFound:
             return {}
         return {row["name"]: row["checksum"] for row in rows}
@@ -211,7 +211,7 @@ class Catalog(_Containers):
         pending = [one for one in planned if one[0] not in applied]
         if pending and not dry_run:
             self.workspace.execute(f"CREATE TABLE IF NOT EXISTS {self._record} ({_RECORD_COLUMNS}) USING DELTA")
-            insert = f"INSERT INTO {self._record} VALUES (:name, :checksum, :at)"  # noqa: S608  # a name from Settings
+            insert = f"INSERT INTO {self._record} VALUES (:name, :checksum, :at)"
             for name, statements, checksum in pending:
                 for statement in statements:
                     self.workspace.execute(statement)

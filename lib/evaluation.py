@@ -149,7 +149,7 @@ def load_dataset(workspace: Workspace, settings: Settings, agent_name: str,
             raise InvalidInput(f"limits.{name} is {limit}: a limit is 1 or more, for train, validation or holdout", field=f"limits.{name}")
     examples = []
     for table in _TABLES:
-        rows = workspace.sql(f"SELECT example_id, subject_id, input, expected FROM {settings.table(table)} "  # noqa: S608  # a name from Settings
+        rows = workspace.sql(f"SELECT example_id, subject_id, input, expected FROM {settings.table(table)} "
                              "WHERE agent_name = :agent ORDER BY example_id", agent=agent_name)
         examples += [_example(row, table) for row in rows]
     if not examples:
@@ -164,7 +164,7 @@ def load_dataset(workspace: Workspace, settings: Settings, agent_name: str,
 
 
 def _refuse_unknown(workspace: Workspace, settings: Settings, agent_name: str) -> None:
-    both = " UNION ".join(f"SELECT agent_name FROM {settings.table(table)}" for table in _TABLES)  # noqa: S608  # names from Settings
+    both = " UNION ".join(f"SELECT agent_name FROM {settings.table(table)}" for table in _TABLES)
     known = sorted(row["agent_name"] for row in workspace.sql(both))
     raise NotFound(f"no training rows for agent {agent_name!r}; there are some for: {', '.join(known) or 'none at all'}", known=known)
 

@@ -31,7 +31,7 @@ def _decision(workspace: Workspace, table: str, decision_id: str | None, subject
     if (decision_id is None) == (subject_id is None):
         raise InvalidInput("feedback is about one decision: give decision_id or subject_id", field="decision_id")
     column, value = ("decision_id", decision_id) if decision_id is not None else ("subject_id", subject_id)
-    rows = workspace.sql(f"SELECT decision_id, subject_id, agent_name FROM {table} WHERE {column} = :value "  # noqa: S608  # names from Settings
+    rows = workspace.sql(f"SELECT decision_id, subject_id, agent_name FROM {table} WHERE {column} = :value "
                          "ORDER BY created_at DESC LIMIT 1", value=value)
     if not rows:
         raise NotFound(f"{table} has no decision with {column} {value!r}")
@@ -52,7 +52,7 @@ def record_feedback(workspace: Workspace, settings: Settings, decision_id: str |
     row = said | {"feedback_id": hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32], "created_at": datetime.now(UTC)}
     given, wanted = (", ".join(f"{sign}{name}" for name in _FEEDBACK) for sign in (":", ""))
     workspace.execute(
-        f"MERGE INTO {settings.table('feedback')} AS t USING (SELECT :feedback_id AS id) AS s ON t.feedback_id = s.id "  # noqa: S608  # names from Settings
+        f"MERGE INTO {settings.table('feedback')} AS t USING (SELECT :feedback_id AS id) AS s ON t.feedback_id = s.id "
         f"WHEN NOT MATCHED THEN INSERT ({wanted}) VALUES ({given})", **row)
     return str(row["feedback_id"])
 
@@ -94,7 +94,7 @@ def _failures(workspace: Workspace, table: str, traces: Iterable[str | None]) ->
     wanted = sorted({trace for trace in traces if trace})
     if not wanted:
         return {}
-    rows = workspace.sql(f"SELECT trace_id, name, status.message AS message FROM {table} "  # noqa: S608  # a name from Settings
+    rows = workspace.sql(f"SELECT trace_id, name, status.message AS message FROM {table} "
                          "WHERE array_contains(split(:traces, ','), trace_id) AND status.code LIKE '%ERROR' ORDER BY start_time_unix_nano",
                          traces=",".join(wanted))
     found: dict[str, tuple[str, ...]] = {}

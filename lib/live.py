@@ -37,7 +37,7 @@ def read_live(workspace: Workspace, settings: Settings, label: str, until: datet
     "The decisions of a version, such as `triage v3`, and what feedback says about them."
     decisions, feedback, order = settings.table("decisions"), settings.table("feedback"), "ASC" if since else "DESC"
     rows = workspace.sql(
-        "SELECT d.degraded AND coalesce(d.model, :rules) = :rules AS broken, NOT f.correct AS wrong, f.judged_at, d.latency_ms "  # noqa: S608  # names from settings
+        "SELECT d.degraded AND coalesce(d.model, :rules) = :rules AS broken, NOT f.correct AS wrong, f.judged_at, d.latency_ms "
         f"FROM (SELECT * FROM {decisions} WHERE prompt = :label AND created_at >= :since AND created_at < :until "
         f"      ORDER BY created_at {order}, decision_id {order} LIMIT {_ROWS:d}) AS d "
         "LEFT JOIN (SELECT decision_id, max_by(correct, created_at) AS correct, max(created_at) AS judged_at "

@@ -108,7 +108,7 @@ _Outcomes = dict[str, str | None]  # by memory id
 _SOURCE = f"SELECT explode(from_json(:rows, 'array<struct<{','.join(f'{name}:string' for name in _COLUMNS)}>>')) AS row"
 
 
-class _Record:  # only the table's name, from Settings, is part of a statement's text; hence each S608
+class _Record:  # only the table's name, from Settings, is part of a statement's text
     def __init__(self, workspace: Workspace, settings: Settings):
         self.workspace, self.table = workspace, settings.table("memory")
 
@@ -118,29 +118,29 @@ class _Record:  # only the table's name, from Settings, is part of a statement's
         values = ", ".join(f"CAST(s.{name} AS TIMESTAMP)" if name == "created_at" else f"s.{name}" for name in _COLUMNS)
         update = ", ".join(f"{name} = s.{name}" for name in _COLUMNS if name not in ("memory_id", "created_at"))
         self.workspace.execute(
-            f"MERGE INTO {self.table} AS t USING (SELECT row.* FROM ({_SOURCE})) AS s ON t.memory_id = s.memory_id "  # noqa: S608
+            f"MERGE INTO {self.table} AS t USING (SELECT row.* FROM ({_SOURCE})) AS s ON t.memory_id = s.memory_id "
             f"WHEN MATCHED THEN UPDATE SET {update} WHEN NOT MATCHED THEN INSERT ({columns}) VALUES ({values})",
             rows=json.dumps([_row(memory) for memory in memories]))
 
     def outcomes(self, agent_name: str | None, limit: int) -> _Outcomes:  # of the newest rows, by memory id
         rows = self.workspace.sql(
-            f"SELECT memory_id, outcome FROM {self.table} WHERE :agent IS NULL OR agent_name = :agent "  # noqa: S608
+            f"SELECT memory_id, outcome FROM {self.table} WHERE :agent IS NULL OR agent_name = :agent "
             f"ORDER BY created_at DESC LIMIT {limit:d}", agent=agent_name)
         return {row["memory_id"]: row["outcome"] or None for row in rows}
 
     def outcomes_of(self, ids: list[str]) -> _Outcomes:
         rows = self.workspace.sql(
-            f"SELECT memory_id, outcome FROM {self.table} WHERE array_contains(from_json(:ids, 'array<string>'), memory_id)",  # noqa: S608
+            f"SELECT memory_id, outcome FROM {self.table} WHERE array_contains(from_json(:ids, 'array<string>'), memory_id)",
             ids=json.dumps(ids))
         return {row["memory_id"]: row["outcome"] or None for row in rows}
 
     def page(self, after: str, limit: int) -> list[Memory]:  # in the order of their ids
-        rows = self.workspace.sql(f"SELECT {', '.join(_COLUMNS)} FROM {self.table} WHERE memory_id > :after "  # noqa: S608
+        rows = self.workspace.sql(f"SELECT {', '.join(_COLUMNS)} FROM {self.table} WHERE memory_id > :after "
                                   f"ORDER BY memory_id LIMIT {limit:d}", after=after)
         return [_memory(row) for row in rows]
 
     def count(self) -> int:
-        return int(self.workspace.sql(f"SELECT count(*) AS n FROM {self.table}")[0]["n"])  # noqa: S608
+        return int(self.workspace.sql(f"SELECT count(*) AS n FROM {self.table}")[0]["n"])
 
 # %% ../notebooks/08_memory.ipynb #96af0eda
 _log = logging.getLogger(__name__)

@@ -348,7 +348,7 @@ class MoveRecord:
     def moves(self, name: str | None = None) -> list[Move]:
         """The moves of one prompt, or of all, the oldest first. Raises ConfigurationError before the first set-up."""
         columns = ", ".join(field.name for field in fields(Move))
-        statement = f"SELECT {columns} FROM {self.table} WHERE name = coalesce(:name, name) ORDER BY moved_at"  # noqa: S608  # a name from Settings
+        statement = f"SELECT {columns} FROM {self.table} WHERE name = coalesce(:name, name) ORDER BY moved_at"
         try:
             return [Move(**row) for row in self.workspace.sql(statement, name=name)]
         except NotFound as error:
@@ -363,5 +363,5 @@ class MoveRecord:
         move = Move(new_id(), name, alias, from_version, to_version, by, why, evidence, now)
         values = dict(zip((field.name for field in fields(Move)), astuple(move), strict=True))
         places = ", ".join(f":{column}" for column in values)
-        self.workspace.execute(f"INSERT INTO {self.table} ({', '.join(values)}) VALUES ({places})", **values)  # noqa: S608  # a name from Settings
+        self.workspace.execute(f"INSERT INTO {self.table} ({', '.join(values)}) VALUES ({places})", **values)
         return move

@@ -201,7 +201,7 @@ class _Rows:
     def __init__(self, workspace: Workspace, settings: Settings,
                  study: str):  # what the calls were paid for
         self.workspace, self.table, self.study = workspace, settings.table("optimizer_calls"), study
-        found = workspace.sql(f"SELECT {', '.join(_COLUMNS)} FROM {self.table} WHERE study = :study", study=study)  # noqa: S608  # names of our own
+        found = workspace.sql(f"SELECT {', '.join(_COLUMNS)} FROM {self.table} WHERE study = :study", study=study)
         self._calls = {row["call_key"]: PaidCall.from_row(row) for row in found}
 
     @stamina.retry(on=Unavailable, attempts=5, timeout=60.0)  # another study may be writing to the table
@@ -213,7 +213,7 @@ class _Rows:
         columns = ", ".join(("study", *_COLUMNS))
         self.workspace.execute(f"""MERGE INTO {self.table} AS old USING (SELECT * FROM VALUES {rows} AS paid({columns})) AS new
             ON old.study = new.study AND old.call_key = new.call_key
-            WHEN NOT MATCHED THEN INSERT ({columns}) VALUES ({', '.join(f'new.{column}' for column in ('study', *_COLUMNS))})""", **bound)  # noqa: S608  # names of our own
+            WHEN NOT MATCHED THEN INSERT ({columns}) VALUES ({', '.join(f'new.{column}' for column in ('study', *_COLUMNS))})""", **bound)
 
 # %% ../notebooks/34_spending.ipynb #afe98e21
 class Journal(_Rows):

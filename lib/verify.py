@@ -113,7 +113,7 @@ class Verification:
 
     async def _telemetry(self, trace_id: str | None) -> str:
         _expect(trace_id, "nothing was executed that could have left a span")
-        statement = f"SELECT count(*) AS n FROM {self.settings.table('otel_spans')} WHERE trace_id = :trace_id"  # noqa: S608 - a name from Settings
+        statement = f"SELECT count(*) AS n FROM {self.settings.table('otel_spans')} WHERE trace_id = :trace_id"
         end = time.monotonic() + _TELEMETRY_SECONDS
         while True:
             rows = await run_blocking(self.context.workspace.sql, statement, trace_id=trace_id)
@@ -127,7 +127,7 @@ class Verification:
         statement = f"""
             SELECT m.subject_id, m.content FROM {self.settings.table("memory")} m
             JOIN {self.settings.table("decisions")} d ON d.subject_id = m.subject_id
-            WHERE array_contains(split(:traces, ','), d.trace_id) LIMIT 1"""  # noqa: S608 - names from Settings
+            WHERE array_contains(split(:traces, ','), d.trace_id) LIMIT 1"""
         rows = await run_blocking(self.context.workspace.sql, statement, traces=",".join(traces))
         _expect(rows, "no decision of the examples above is remembered")
         hits = await self.context.memory.retrieve(rows[0]["content"], top_k=10)

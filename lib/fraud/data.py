@@ -354,9 +354,9 @@ def load_history(workspace: Workspace, settings: Settings, frame: pd.DataFrame, 
     "Append labelled payments to the `transactions` table; those already there, by id, are left alone."
     table, schema = settings.table("transactions"), ", ".join(f"{name}: string" for name in _COLUMNS)
     values = ", ".join(f"CAST(s.{name} AS {kind})" for name, kind in _COLUMNS.items())
-    merge = (f"MERGE INTO {table} AS t USING (SELECT inline(from_json(:rows, 'array<struct<{schema}>>'))) AS s "  # noqa: S608
+    merge = (f"MERGE INTO {table} AS t USING (SELECT inline(from_json(:rows, 'array<struct<{schema}>>'))) AS s "
              f"ON t.transaction_id = s.transaction_id WHEN NOT MATCHED THEN INSERT ({', '.join(_COLUMNS)}) VALUES ({values})")
-    count = f"SELECT count(*) AS n FROM {table}"  # noqa: S608  # names from settings
+    count = f"SELECT count(*) AS n FROM {table}"
     before = workspace.sql(count)[0]["n"]
     for start in range(0, len(frame), chunk):
         rows = frame.iloc[start:start + chunk][list(_COLUMNS)]
@@ -382,7 +382,7 @@ FROM (SELECT merchant, is_fraud,
 def load_profiles(workspace: Workspace, settings: Settings) -> Profiles:
     "The profiles as of the last payment in the `transactions` table. Raises NotFound if there is no such table."
     table, profiles = settings.table("transactions"), Profiles()
-    last = workspace.sql(f"SELECT max(timestamp) AS last FROM {table}")[0]["last"]  # noqa: S608  # a name from settings
+    last = workspace.sql(f"SELECT max(timestamp) AS last FROM {table}")[0]["last"]
     if last is None:
         return profiles
     known = last - LABEL_DELAY

@@ -127,11 +127,11 @@ def landed(
     table, sql = context.settings.table, context.workspace.sql
     traces = ",".join(found["trace_id"] for found in decisions)
     spans = f"""SELECT count(*) AS n, count(DISTINCT trace_id) AS traces FROM {table("otel_spans")}
-                WHERE array_contains(split(:traces, ','), trace_id)"""  # noqa: S608 - a name from Settings
+                WHERE array_contains(split(:traces, ','), trace_id)"""
     stored = f"""SELECT count(*) AS n FROM {table("decisions")}
-                 WHERE array_contains(split(:traces, ','), trace_id)"""  # noqa: S608 - a name from Settings
+                 WHERE array_contains(split(:traces, ','), trace_id)"""
     memories = f"""SELECT count(*) AS n FROM {table("memory")} m JOIN {table("decisions")} d ON m.memory_id = d.decision_id
-                   WHERE array_contains(split(:traces, ','), d.trace_id)"""  # noqa: S608 - names from Settings
+                   WHERE array_contains(split(:traces, ','), d.trace_id)"""
     end = time.monotonic() + _TELEMETRY_SECONDS
     while (row := sql(spans, traces=traces)[0])["traces"] < len(decisions) and time.monotonic() < end:
         time.sleep(0.5)

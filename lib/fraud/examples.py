@@ -199,7 +199,7 @@ def labelled_payments(workspace: Workspace, settings: Settings) -> pd.DataFrame:
     import pandas as pd
 
     table = settings.table("transactions")
-    rows = workspace.sql(f"SELECT * FROM {table} WHERE is_fraud IS NOT NULL ORDER BY timestamp, transaction_id")  # noqa: S608  # a name from settings
+    rows = workspace.sql(f"SELECT * FROM {table} WHERE is_fraud IS NOT NULL ORDER BY timestamp, transaction_id")
     if not rows:
         raise NotFound(f"{table} has no labelled payment: `load_history` of lib.fraud.data writes them")
     return pd.DataFrame(rows)
@@ -214,7 +214,7 @@ def _write(workspace: Workspace, table: str, rows: list[dict[str, Any]]) -> None
     schema = ", ".join(f"{name}: string" for name in _COLUMNS)
     values = ", ".join(f"CAST(s.{name} AS TIMESTAMP)" if name == "created_at" else f"s.{name}" for name in _COLUMNS)
     workspace.execute(
-        f"MERGE INTO {table} AS t USING (SELECT inline(from_json(:rows, 'array<struct<{schema}>>'))) AS s "  # noqa: S608  # names from settings
+        f"MERGE INTO {table} AS t USING (SELECT inline(from_json(:rows, 'array<struct<{schema}>>'))) AS s "
         f"ON t.example_id = s.example_id AND t.agent_name = s.agent_name "
         f"WHEN NOT MATCHED THEN INSERT ({', '.join(_COLUMNS)}) VALUES ({values})", rows=json.dumps(rows, ensure_ascii=False))
 
@@ -251,12 +251,12 @@ def load_examples(workspace: Workspace, settings: Settings,
 
 
 def _known(workspace: Workspace, table: str) -> set[str]:
-    rows = workspace.sql(f"SELECT example_id FROM {table} WHERE agent_name = :agent", agent=DetectorTask.agent_name)  # noqa: S608  # a name from settings
+    rows = workspace.sql(f"SELECT example_id FROM {table} WHERE agent_name = :agent", agent=DetectorTask.agent_name)
     return {row["example_id"] for row in rows}
 
 
 def _classes(workspace: Workspace, table: str) -> dict[str, int]:
-    rows = workspace.sql(f"SELECT get_json_object(expected, '$.label') AS label, count(*) AS n FROM {table} "  # noqa: S608  # a name from settings
+    rows = workspace.sql(f"SELECT get_json_object(expected, '$.label') AS label, count(*) AS n FROM {table} "
                          "WHERE agent_name = :agent GROUP BY 1", agent=DetectorTask.agent_name)
     found = {row["label"]: int(row["n"]) for row in rows}
     return {name: found.get(name, 0) for name in _CLASSES.values()}
