@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -25,7 +25,6 @@ from .prompt_registry import Move
 from .prompt_text import Prompt
 from .prompts import PromptStore
 from .router import load_class
-from .serving import ModelServingClient
 from .settings import Settings
 from .spending import BlockingClient, Journal, PaidModel, Spending
 from .trials import evaluate_prompt
@@ -93,16 +92,12 @@ Report = Callable[[int, int], None]  # answers there are, answers there will be
 
 @contextmanager
 def _paid_model(context: AppContext, endpoint: str, study: str) -> Iterator[PaidModel]:
-    optimizer, workspace = context.config.optimizer, context.workspace
-    spending, journal = Spending(optimizer.budget_tokens, optimizer.budget_money, optimizer.price), Journal(workspace, context.settings, study)
-    for call in journal.calls():
-        spending.add(call.completion.input_tokens + call.completion.output_tokens, call.cost)
-    client = BlockingClient(ModelServingClient(workspace.client.config.host, workspace.auth_headers, context.config.serving))
-    try:
-        yield PaidModel(client, endpoint, spending, journal)
-    finally:
-        client.close()
-        journal.close()
+    optimizer = context.config.optimizer
+    spending = Spending(optimizer.budget_tokens, optimizer.budget_money, optimizer.price)
+    with closing(Journal(context.workspace, context.settings, study)) as journal:
+        journal.count(spending)
+        with closing(BlockingClient.of(context.workspace, context.config.serving)) as client:
+            yield PaidModel(client, endpoint, spending, journal)
 
 
 def _take_turns(pair: tuple[Prompt, Prompt], examples: Sequence[Example], task: Task, model: PaidModel,

@@ -21,7 +21,7 @@ from typing import Any, Self
 import stamina
 from pydantic import BaseModel
 
-from .config import PriceConfig
+from .config import PriceConfig, ServingConfig
 from .core import BudgetExceeded, InvalidOutput, SotaError, Unavailable
 from .serving import Completion, ModelServingClient
 from .settings import Settings
@@ -231,6 +231,11 @@ class Journal(_Rows):
         with self._changing:
             return list(self._calls.values())
 
+    def count(self, spending: Spending) -> None:
+        "Count what was paid before towards a cap."
+        for call in self.calls():
+            spending.add(call.completion.input_tokens + call.completion.output_tokens, call.cost)
+
     def once(self, call: ModelCall, pay: Callable[[], PaidCall]) -> PaidCall:
         "The known answer, else that of `pay`; the same call from several threads is paid by the first."
         with self._asking.setdefault(call.key, threading.Lock()):
@@ -273,6 +278,11 @@ class BlockingClient:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="model-calls", daemon=True)
         self._thread.start()
+
+    @classmethod
+    def of(cls, workspace: Workspace, config: ServingConfig) -> Self:
+        "A client for the endpoints of a workspace."
+        return cls(ModelServingClient(workspace.client.config.host, workspace.auth_headers, config))
 
     def predict(self, call: ModelCall) -> Completion:
         "One answer. Raises what `ModelServingClient.predict` raises."

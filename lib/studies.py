@@ -22,7 +22,6 @@ from .core import ConfigurationError, InvalidInput, NotFound, PermissionDenied, 
 from .evaluation import Dataset, Judged, RefreshingTask, Task, load_dataset, metric, summarise
 from .prompt_text import Prompt, normal_text
 from .router import load_class
-from .serving import ModelServingClient
 from .spending import BlockingClient, Journal, ModelCall, PaidModel, Spending
 from .workspace import translate
 
@@ -257,12 +256,10 @@ class Study:
     def __init__(self, context: AppContext, plan: Plan):
         self.plan, self.spending = plan, plan.spending()
         self.journal = Journal(context.workspace, context.settings, plan.study)
-        for call in self.journal.calls():
-            self.spending.add(call.completion.input_tokens + call.completion.output_tokens, call.cost)
+        self.journal.count(self.spending)
         self.run = StudyRun(f"/Shared/{context.settings.app_name}-prompts", plan)
         self._store = context.prompt_store
-        host, headers = context.workspace.client.config.host, context.workspace.auth_headers
-        self._client = BlockingClient(ModelServingClient(host, headers, context.config.serving))
+        self._client = BlockingClient.of(context.workspace, context.config.serving)
         self.model = PaidModel(self._client, plan.endpoint, self.spending, self.journal)
         self.proposer = PaidModel(self._client, plan.proposer_endpoint, self.spending, self.journal)
 

@@ -66,8 +66,8 @@ class DetectorTask:
     max_tokens = FraudDetectorAgent.max_tokens
     threshold = 50  # `fraud_score` from which on a payment counts as flagged
 
-    def __init__(self, costs: FraudCosts = FraudCosts()):  # noqa: B008  # frozen
-        self.costs = costs
+    def __init__(self, costs: FraudCosts | None = None):  # default: as FraudCosts has them
+        self.costs = costs or FraudCosts()
 
     def label(self, example: Example) -> FraudLabel:
         "What the payment turned out to be. Raises InvalidInput naming the example and the field."
