@@ -18,9 +18,10 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel
 
-from .core import InvalidInput, NotFound, Unavailable
+from .core import InvalidInput, NotFound
 from .gate_statistics import differences, looks_alpha, mcnemar, numbers, paired, planned_rows
 from .settings import Settings
+from .tracking import experiment_id, log, recording, tracking_client
 from .workspace import Workspace
 
 # %% auto #0
@@ -365,24 +366,15 @@ def _ask_again(signed: SignedVerdict, baseline: pd.DataFrame, candidate: pd.Data
 # %% ../notebooks/19_evaluation.ipynb #0a4b04a4
 def log_verdict(text: str,  # as `write_verdict` gives it
                 experiment: str) -> str:  # workspace path; created where it is missing
-    "Log a verdict file as an MLflow run, and give the run's id. Raises Unavailable."
-    from mlflow import MlflowClient
-    from mlflow.entities import Metric, Param
-    from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
-    from mlflow.exceptions import MlflowException
+    "Log a verdict file as an MLflow run, and give the run's id. Raises PermissionDenied or Unavailable."
     signed = read_verdict(text)
-    MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)
-    client, verdict = MlflowClient(tracking_uri="databricks", registry_uri="databricks-uc"), signed.verdict
+    client, verdict = tracking_client(), signed.verdict
     params = {"baseline": signed.baseline, "candidate": signed.candidate, "data_version": signed.data_version, **verdict.parameters}
     metrics = {name: value for name, value in asdict(verdict).items() if isinstance(value, int | float)}
-    try:
-        known = client.get_experiment_by_name(experiment)
-        run = client.create_run(known.experiment_id if known else client.create_experiment(experiment), run_name=f"gate {signed.candidate}",
-                                tags={"decision": verdict.decision, "reason": verdict.reason})
-        client.log_batch(run.info.run_id, [Metric(name, value, run.info.start_time, 0) for name, value in metrics.items()],
-                         [Param(name, str(value)) for name, value in params.items()])
-        client.log_text(run.info.run_id, text, "verdict.json")
-        client.set_terminated(run.info.run_id)
-    except MlflowException as error:
-        raise Unavailable(f"recording the verdict in MLflow experiment {experiment}: {error}") from error
-    return run.info.run_id
+    with recording(f"recording the verdict in MLflow experiment {experiment}"):
+        run_id = client.create_run(experiment_id(client, experiment), run_name=f"gate {signed.candidate}",
+                                   tags={"decision": verdict.decision, "reason": verdict.reason}).info.run_id
+        log(client, run_id, params, metrics)
+        client.log_text(run_id, text, "verdict.json")
+        client.set_terminated(run_id)
+    return run_id

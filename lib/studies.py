@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, get_args
@@ -18,15 +17,15 @@ import pandas as pd
 from pydantic import ValidationError
 
 from .config import AgentConfig, OptimizerConfig
-from .core import ConfigurationError, InvalidInput, NotFound, PermissionDenied, Unavailable
+from .core import ConfigurationError, InvalidInput, NotFound
 from .evaluation import Dataset, Judged, RefreshingTask, Task, load_dataset, metric, summarise
 from .prompt_text import Prompt, normal_text
 from .router import load_class
 from .spending import BlockingClient, Journal, ModelCall, PaidModel, Spending
+from .tracking import experiment_id, log, recording, tracking_client
 from .workspace import translate
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities import Run
 
     from lib.context import AppContext
@@ -146,32 +145,17 @@ def plan_study(context: AppContext, agent_name: str,
 
 # %% ../notebooks/36_studies.ipynb #889292da
 _RECORD = "the record of the study in MLflow"
-_REFUSALS = {"PERMISSION_DENIED": PermissionDenied, "UNAUTHENTICATED": PermissionDenied}
-
-
-@contextmanager
-def _recording() -> Iterator[None]:
-    from mlflow.exceptions import MlflowException
-    try:
-        with translate(_RECORD):  # artifacts go by the Files API
-            yield
-    except MlflowException as error:
-        raise _REFUSALS.get(error.error_code, Unavailable)(f"{_RECORD}: {error}") from error
-
 
 class _Runs:
     def __init__(self, experiment: str,  # workspace path; created where it is missing
                  plan: Plan):
-        from mlflow import MlflowClient
-        from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
-        MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)  # else two lines for each trial go through every progress bar
-        self.plan, self.client = plan, MlflowClient(tracking_uri="databricks", registry_uri="databricks-uc")
-        with _recording():
-            self.experiment_id = _experiment(self.client, experiment)
+        self.plan, self.client = plan, tracking_client()
+        with recording(_RECORD):
+            self.experiment_id = experiment_id(self.client, experiment)
             found = self._search(f"tags.`sota.study` = '{plan.study}'")
             self.run_id = found[0].info.run_id if found else self._create(f"{plan.optimizer} {plan.parent.label}", {"sota.study": plan.study})
             self.client.update_run(self.run_id, status="RUNNING")
-            self._log(self.run_id, plan.definition | {"parent_version": plan.parent.version})
+            log(self.client, self.run_id, plan.definition | {"parent_version": plan.parent.version}, {})
             trials = self._search(f"tags.`mlflow.parentRunId` = '{self.run_id}'")
         self._trials = {(run.data.tags.get("sota.trial"), run.data.tags.get("sota.text")): run for run in trials}
         self.rows: list[dict[str, Any]] = []  # one for each trial, those of a run before included once they are told again
@@ -187,25 +171,7 @@ class _Runs:
     def _create(self, name: str, tags: dict[str, str]) -> str:
         return self.client.create_run(self.experiment_id, run_name=name, tags=tags).info.run_id
 
-    def _log(self, run_id: str, params: Mapping[str, Any], metrics: Mapping[str, float] | None = None) -> None:
-        from mlflow.entities import Metric, Param
-        now = time.time_ns() // 1_000_000
-        self.client.log_batch(run_id, [Metric(key, float(value), now, 0) for key, value in (metrics or {}).items()],
-                              [Param(key, str(value)) for key, value in params.items()])
-
 # %% ../notebooks/36_studies.ipynb #69579fd0
-def _experiment(client: MlflowClient, name: str) -> str:  # its id
-    from mlflow.exceptions import MlflowException
-    if known := client.get_experiment_by_name(name):
-        return known.experiment_id
-    try:
-        return client.create_experiment(name)
-    except MlflowException:  # another study was faster, or it cannot be made
-        if known := client.get_experiment_by_name(name):
-            return known.experiment_id
-        raise
-
-
 class StudyRun(_Runs):
     "The MLflow run of one study, with a run below it for each trial."
 
@@ -219,10 +185,10 @@ class StudyRun(_Runs):
         self.rows.append({"trial": name} | about | told)
         if known and known.info.status == "FINISHED":
             return value
-        with _recording():
+        with recording(_RECORD):
             tags = {"mlflow.parentRunId": self.run_id, "sota.trial": name, "sota.text": _digest(text)}
             run_id = known.info.run_id if known else self._create(name, tags)
-            self._log(run_id, about, told)
+            log(self.client, run_id, about, told)
             self.client.log_text(run_id, text, "prompt.txt")
             self.client.log_text(run_id, frame.to_json(orient="records", force_ascii=False), "rows.json")
             self.client.set_terminated(run_id)
@@ -230,20 +196,20 @@ class StudyRun(_Runs):
 
     def keep(self, file: str, content: Any) -> None:
         "Keep something as JSON beside the record."
-        with _recording():
+        with recording(_RECORD):
             self.client.log_text(self.run_id, json.dumps(content, ensure_ascii=False, indent=1), file)
 
     def end(self, status: str,  # FINISHED, FAILED or KILLED
             spending: Spending) -> None:
         "Record what the study came to."
-        with _recording():
-            self._log(self.run_id, {}, {"trials": len(self.rows), "tokens": spending.spent_tokens, "money": spending.spent_money})
+        with recording(_RECORD):
+            log(self.client, self.run_id, {}, {"trials": len(self.rows), "tokens": spending.spent_tokens, "money": spending.spent_money})
             self.keep("trials.json", self.rows)
             self.client.set_terminated(self.run_id, status)
 
     def candidate(self, prompt: Prompt) -> None:
         "Record which version came of it."
-        with _recording():
+        with recording(_RECORD):
             self.client.set_tag(self.run_id, "sota.candidate", prompt.label)
 
 # %% ../notebooks/36_studies.ipynb #7500be8e

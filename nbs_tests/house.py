@@ -9,6 +9,7 @@ FLOORS = (
     "core",
     "settings",
     "workspace",
+    "tracking",
     "catalog",
     "config",
     "telemetry",
@@ -54,6 +55,7 @@ FLOORS = (
 PLAIN_FILES = {
     "__init__": "the version and nothing else",
     "fraud.__init__": "marks the package of the worked example",
+    "tracking": "MLflow's client behind our errors: plumbing of `evaluation` and `studies`",
     "prompt_registry": "what `prompts` is kept in: MLflow's registry, a volume, a table; told in 07_prompts",
     "_modidx": "nbdev's index of what it generated",
 }
