@@ -19,6 +19,9 @@ from local_workspace.errors import ApiError, Unavailable
 # What a child inherits; everything else it needs is given to it by name.
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "SYSTEMROOT", "OPENBLAS_CORETYPE")
 
+END_SECONDS = 0.5
+"""How long it may take to be told of a child's end."""
+
 
 def child_environment(extra: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The environment of a child process: the few inherited variables and `extra`."""
@@ -81,6 +84,7 @@ class Engine:
         try:
             response = await client.request(method, path, **options)
         except httpx.TransportError as error:
+            await self._notice_end()
             raise Unavailable(f"the {self.name} engine did not answer ({type(error).__name__}); try again") from error
         if response.is_error:
             raise engine_error(response)
@@ -101,6 +105,12 @@ class Engine:
         self._end_session()
         if self._copier:
             await self._copier
+
+    async def _notice_end(self) -> None:
+        # A child's sockets are closed before asyncio is told of its end: until then the next call would meet it again.
+        if self._process:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), END_SECONDS)
 
     def _signal(self, number: signal.Signals) -> None:
         # Process.kill would ask first whether the child has ended, and take its end from asyncio, which waits for it.

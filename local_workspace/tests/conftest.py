@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from databricks.sdk import WorkspaceClient
 
@@ -53,6 +54,16 @@ class Running:
     @cached_property
     def http(self) -> httpx.Client:
         return httpx.Client(base_url=self.host, headers={"Authorization": f"Bearer {self.token}"}, timeout=120)
+
+    def engines(self, module: str) -> list[psutil.Process]:
+        """The workspace's children whose command names `module`; one that ends while it is looked at is none."""
+        found = psutil.process_iter(["ppid", "cmdline"])
+        mine = [process for process in found if process.info["ppid"] == self.process.pid]
+        return [process for process in mine if module in " ".join(process.info["cmdline"] or ())]
+
+    def engine(self, module: str) -> psutil.Process:
+        """The first of the workspace's children whose command names `module`."""
+        return self.engines(module)[0]
 
 
 @contextmanager

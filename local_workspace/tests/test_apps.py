@@ -214,6 +214,7 @@ def test_no_request_fails_while_a_new_version_is_deployed(workspace):
     threads = [threading.Thread(target=ask) for _ in range(3)]
     for thread in threads:
         thread.start()
+    eventually(lambda: seen)
     deploy(client, "rolling", app_py=SERVER.replace("VERSION = 1", "VERSION = 2"))
     eventually(lambda: not psutil.pid_exists(old))
     stop.set()

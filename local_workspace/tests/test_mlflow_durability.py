@@ -16,8 +16,7 @@ FILE = "/api/2.0/fs/files/Models/main/default/half/1/MLmodel"
 
 def engine(running: Running) -> psutil.Process:
     """The process of the tracking server."""
-    children = psutil.Process(running.process.pid).children()
-    return next(child for child in children if "local_workspace.mlflow.engine" in child.cmdline())
+    return running.engine("local_workspace.mlflow.engine")
 
 
 def half_an_upload(running: Running) -> socket.socket:

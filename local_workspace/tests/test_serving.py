@@ -10,7 +10,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import openai
-import psutil
 import pytest
 from databricks.sdk.errors import (
     DatabricksError,
@@ -57,11 +56,6 @@ def external(base: str, name: str = "chat", key: str | None = None) -> ServedEnt
 def create(workspace, name: str, *entities: ServedEntityInput, **options):
     config = EndpointCoreConfigInput(name=name, served_entities=list(entities))
     return workspace.client.serving_endpoints.create_and_wait(name, config=config, **options)
-
-
-def engine(workspace, module: str) -> psutil.Process:
-    children = psutil.Process(workspace.process.pid).children()
-    return next(child for child in children if module in child.cmdline())
 
 
 @pytest.fixture(scope="module")
@@ -288,7 +282,7 @@ def test_what_is_not_done_is_refused_by_name(workspace, chat):
 def test_a_killed_engine_answers_503_and_comes_back(workspace, client):
     def kill_once_it_works() -> None:
         next(iter(stream))
-        os.kill(engine(workspace, "local_workspace.serving.llm").pid, signal.SIGKILL)
+        os.kill(workspace.engine("local_workspace.serving.llm").pid, signal.SIGKILL)
 
     stream = client.chat.completions.create(model="chat", messages=HELLO, max_tokens=900, stream=True)
     killer = threading.Thread(target=kill_once_it_works)
@@ -298,7 +292,7 @@ def test_a_killed_engine_answers_503_and_comes_back(workspace, client):
     killer.join()
     assert (answer.status_code, answer.headers.get("retry-after")) == (503, "1")
     assert client.chat.completions.create(model="chat", messages=HELLO, max_tokens=2).choices
-    os.kill(engine(workspace, "local_workspace.serving.embedder").pid, signal.SIGKILL)
+    os.kill(workspace.engine("local_workspace.serving.embedder").pid, signal.SIGKILL)
     assert client.embeddings.create(model="embeddings", input="again").data
 
 

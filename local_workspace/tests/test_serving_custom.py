@@ -199,8 +199,7 @@ def test_one_that_cannot_be_loaded_says_why(models):
     assert "the feature store cannot be reached" in states["broken"].deployment_state_message
     assert states["slow"].deployment is ServedModelStateDeployment.DEPLOYMENT_ABORTED
     assert "feature store" in models.client.serving_endpoints.build_logs("broken", "broken").logs
-    workspace = psutil.Process(models.process.pid)
-    eventually(lambda: not [child for child in workspace.children() if "serving-broken" in " ".join(child.cmdline())])
+    eventually(lambda: not models.engines("serving-broken"))
 
 
 @pytest.mark.parametrize(

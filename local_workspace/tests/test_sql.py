@@ -353,8 +353,7 @@ def test_writers_do_not_lose_each_others_rows(workspace, people):
 
 
 def lake_process(running: Running) -> psutil.Process:
-    children = psutil.Process(running.process.pid).children()
-    return next(child for child in children if "local_workspace.sql.lake" in child.cmdline())
+    return running.engine("local_workspace.sql.lake")
 
 
 def test_acknowledged_rows_outlive_a_killed_engine_and_workspace(tmp_path):

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 
-import psutil
 import pytest
 from databricks.ai_search.client import AISearchClient
 from databricks.ai_search.exceptions import BadRequest as ClientBadRequest
@@ -337,8 +336,7 @@ def test_rows_survive_a_killed_engine_and_a_killed_workspace(tmp_path):
         create_index(first.client, "main.default.kept")
         indexes = first.client.vector_search_indexes
         indexes.upsert_data_vector_index("main.default.kept", json.dumps(ROWS[:3]))
-        children = psutil.Process(first.process.pid).children()
-        engine = next(child for child in children if "local_workspace.vector_search.engine" in child.cmdline())
+        engine = first.engine("local_workspace.vector_search.engine")
         os.kill(engine.pid, signal.SIGKILL)
         engine.wait(10)
         indexes.upsert_data_vector_index("main.default.kept", json.dumps(ROWS[3:]))

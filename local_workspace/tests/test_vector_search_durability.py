@@ -1,14 +1,11 @@
 """kill -9 of the vector engine and of the workspace: no acknowledged upsert is lost, no sync is left half done."""
 
 import json
-import os
 import random
-import signal
 import threading
 import time
 
 import httpx
-import psutil
 from databricks.sdk.service.vectorsearch import (
     DeltaSyncVectorIndexSpecRequest,
     EmbeddingVectorColumn,
@@ -17,18 +14,17 @@ from databricks.sdk.service.vectorsearch import (
     VectorIndexType,
 )
 
-from local_workspace.tests.conftest import start_workspace
+from local_workspace.tests.conftest import Running, start_workspace
 from local_workspace.tests.test_vector_search import create_index
 
 KILLS, NAME = 2, "main.default.lasting"
 MODULE = "local_workspace.vector_search.engine"
 
 
-def kill_engine(process) -> None:
+def kill_engine(running: Running) -> None:
     """kill -9 of the vector engine, if one runs."""
-    for child in psutil.Process(process.pid).children():
-        if MODULE in child.cmdline():
-            os.kill(child.pid, signal.SIGKILL)
+    for engine in running.engines(MODULE):
+        engine.kill()
 
 
 def write_until(running, stop: threading.Event, acknowledged: dict[int, int], first: int) -> None:
@@ -89,7 +85,7 @@ def test_a_killed_engine_loses_no_acknowledged_upsert(tmp_path):
             while len(acknowledged) < before + 10:
                 assert time.monotonic() < until
                 time.sleep(moments.uniform(0.01, 0.1))
-            kill_engine(running.process)
+            kill_engine(running)
         stop.set()
         writer.join()
         check(running, acknowledged)
@@ -141,7 +137,7 @@ def test_a_sync_that_is_killed_is_finished_at_the_next_start(tmp_path):
             ),
         )
         time.sleep(0.3)
-        kill_engine(running.process)
+        kill_engine(running)
         time.sleep(0.5)
         running.process.kill()
     with start_workspace(tmp_path) as running:

@@ -73,8 +73,7 @@ def service_principal(workspace: Running) -> tuple[str, str]:
 
 def engine(workspace: Running, module: str = "local_workspace.zerobus.engine") -> psutil.Process:
     """A running engine of the workspace."""
-    children = psutil.Process(workspace.process.pid).children()
-    return next(child for child in children if module in child.cmdline())
+    return workspace.engine(module)
 
 
 def test_a_service_principal_ingests_records(workspace, table):
