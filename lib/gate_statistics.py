@@ -56,7 +56,7 @@ def numbers(frame: pd.DataFrame,
     values = raw.astype(float) if plain else pd.Series(raw).to_numpy(dtype=float, na_value=np.nan)
     bad = (values != 0) & (values != 1) if flag else ~(np.abs(values) <= _LARGEST)
     if bad.any():
-        row = int(bad.argmax())
+        row = int(np.argmax(bad))
         raise InvalidInput(f"{where} is {raw[row]} in row {row}: it must be {allowed}", field=where)
     return values
 
