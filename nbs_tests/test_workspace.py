@@ -151,9 +151,9 @@ def test_bound_values_never_show_in_errors(ground: Workspace):
 
 
 def test_a_statement_is_cancelled_at_the_deadline_of_the_call(ground: Workspace):
-    crossed = "SELECT count(*) AS n FROM range(1000000) a JOIN range(1000000) b ON a.id * b.id % 7 = 3"
+    endless = "SELECT sum(id % 7) AS n FROM range(1000000000000)"
     with core.call_scope(timeout=0.5), pytest.raises(core.DeadlineExceeded):
-        ground.sql(crossed)
+        ground.sql(endless)
     assert ground.sql("SELECT 1 AS one") == [{"one": 1}]
 
 

@@ -1,6 +1,7 @@
 """Running statements on the lake engine: one task each, waited for as long as the caller says."""
 
 import asyncio
+import contextlib
 import uuid
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ class Statements:
         self._store = store
         self._lake = lake
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._interrupting: set[asyncio.Task[None]] = set()
 
     def submit(self, request: dict[str, Any]) -> str:
         """Start a statement and give its id; `request` is what the engine takes, but for id and folder.
@@ -52,8 +54,10 @@ class Statements:
         """Stop a statement; one that has finished stays as it is. Raises NotFound."""
         self._store.get(statement_id)
         self._store.end(statement_id, "CANCELED")
-        if statement_id in self._tasks and self._lake.running:
-            await self._lake.call("POST", f"/statements/{statement_id}/cancel")
+        if running := self._tasks.get(statement_id):
+            task = asyncio.create_task(self._interrupt(statement_id, running))
+            self._interrupting.add(task)
+            task.add_done_callback(self._interrupting.discard)
 
     def running(self, warehouse_id: str) -> int:
         """How many statements of a warehouse have not ended."""
@@ -66,10 +70,19 @@ class Statements:
 
     async def stop(self) -> None:
         """Give up what still runs; the store says so at the next start."""
-        tasks = list(self._tasks.values())
+        tasks = [*self._interrupting, *self._tasks.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _interrupt(self, statement_id: str, running: asyncio.Task[None]) -> None:
+        """Tell the engine until it has let go: at first it may not have begun what it is to stop."""
+        pause = 0.02
+        while not running.done() and self._lake.running:
+            with contextlib.suppress(ApiError):
+                await self._lake.call("POST", f"/statements/{statement_id}/cancel")
+            await asyncio.wait([running], timeout=pause)
+            pause = min(2 * pause, 1.0)
 
     async def _run(self, statement_id: str, body: dict[str, Any]) -> None:
         self._store.begin(statement_id)

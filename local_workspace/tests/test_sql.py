@@ -356,6 +356,18 @@ def lake_process(running: Running) -> psutil.Process:
     return running.engine("local_workspace.sql.lake")
 
 
+def test_statements_cancelled_at_their_beginning_keep_no_processor_busy(workspace):
+    api = workspace.client.statement_execution
+    for number in range(10):
+        slow = execute(workspace, SLOW, wait_timeout="0s")
+        time.sleep(0.003 * number)
+        api.cancel_execution(slow.statement_id)
+    engine = lake_process(workspace)
+    until = time.monotonic() + 30
+    while engine.cpu_percent(1.0) > 25:
+        assert time.monotonic() < until, "the engine still works on what nobody wants"
+
+
 def test_acknowledged_rows_outlive_a_killed_engine_and_workspace(tmp_path):
     with start_workspace(tmp_path) as first:
         rows(first, "CREATE TABLE main.default.kept (id BIGINT)")
