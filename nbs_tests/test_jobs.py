@@ -1,10 +1,12 @@
 """Scheduled jobs: one definition, brought about by the genuine SDK, run for real in the workspace's job runner."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -12,10 +14,11 @@ import pytest
 from lib.context import AppContext
 from lib.core import ConfigurationError, NotFound, new_id
 from lib.deploy import AppDeployment
+from lib.feedback import record_feedback
 from lib.jobs import JobDeployment, bundle_values, read_jobs, run_now, task_context
 from lib.settings import load_settings
 from local_workspace.cron import Cron
-from nbs_tests.detector_ground import AGENT, ROWS, detector_ground
+from nbs_tests.detector_ground import AGENT, ROWS, answer, detector_ground, rows
 from nbs_tests.house import ROOT
 from nbs_tests.scripted_model import Script
 
@@ -184,6 +187,58 @@ def test_a_night_improves_tests_promotes_and_tells(ground: tuple[JobDeployment, 
     store = deployment.context.prompt_store
     assert store.aliases(AGENT) == {"production": 2}
     assert {"optimizer", "seed", "data_version", "scores", "cost", "parent"} <= store.get(AGENT, 2).metadata.keys()
+
+
+INSTRUCTIONS = 'Fraud is only what points to a stolen card. Answer in JSON: "reason", then "fraud_score" from 0 to 100.'
+
+
+def proposing(messages: list[dict[str, Any]]) -> str:
+    """The ground's model, which also criticises, and writes instructions that it then follows."""
+    said = " ".join(message["content"] for message in messages)
+    if "gradient (feedback) engine" in said:
+        return "It takes every payment for fraud."
+    if "<IMPROVED_VARIABLE>" in said:
+        return f"<IMPROVED_VARIABLE>{INSTRUCTIONS}</IMPROVED_VARIABLE>"
+    return answer(messages if INSTRUCTIONS not in said else [*messages[:1], *messages])
+
+
+def judge_decisions(context: AppContext, version: int) -> None:
+    """Decisions of a version, and what was right."""
+    for row in rows("train", 6):
+        decision, result = new_id(), json.dumps({"inputs": json.loads(row["input"])})
+        context.workspace.execute(
+            f"INSERT INTO {context.settings.table('decisions')} "
+            "(decision_id, subject_id, agent_name, prompt, result, created_at) "
+            "VALUES (:decision, :subject, 'fraud_case', :prompt, :result, current_timestamp())",
+            decision=decision,
+            subject=row["subject"],
+            prompt=f"{AGENT} v{version}",
+            result=result,
+        )
+        expected = json.loads(row["expected"])
+        right = expected["label"] == "fraud"
+        record_feedback(context.workspace, context.settings, decision, correct=right, expected=expected)
+
+
+def test_a_night_on_a_job_cluster_learns_from_feedback(ground: tuple[JobDeployment, Script]):
+    deployment, script = ground
+    context = deployment.context
+    context.prompt_store.promote(AGENT, 1, by="me", why="begin anew")
+    judge_decisions(context, version=1)
+    script.answer = proposing
+    run = run_now(deployment, "prompts_nightly_cluster", 300, optimizer="textgrad")
+    assert {key: task.state for key, task in run.tasks.items()} == {
+        "by_gradients": "SUCCESS",
+        "optimize_dspy": "EXCLUDED",
+        "optimize_textgrad": "SUCCESS",
+        "ab_test": "SUCCESS",
+        "notify": "SUCCESS",
+    }, run
+    assert run.tasks["optimize_textgrad"].output.startswith(f"{AGENT} v3 is a challenger")
+    assert f"Prompt {AGENT}: promoted, v3 has taken the place of v1" in run.tasks["ab_test"].output
+    assert context.prompt_store.get(AGENT, "production").turns[0] == ("system", INSTRUCTIONS)
+    [task] = [task for task in deployment.api.get_run(run.run_id).tasks if task.task_key == "optimize_textgrad"]
+    assert task.job_cluster_key == "optimize"
 
 
 def test_a_failed_night_is_told_and_ends_as_one(ground: tuple[JobDeployment, Script]):

@@ -102,10 +102,9 @@ def main(folder: Path) -> int:
 
 def run(shell: Shell, task: Task, folder: Path) -> Ended:
     """Install what is needed and run what is asked. Raises InstallError, OSError, ValueError."""
-    if task.environment and (packages := prepared(Path(task.environment_folder), task.environment)):
-        shell.packages.use(packages)
-    if task.libraries and not (folder / "packages").exists():
-        shell.packages.install(task.libraries)
+    for target, wanted in ((Path(task.environment_folder), task.environment), (folder / "packages", task.libraries)):
+        if wanted and (packages := prepared(target, wanted)):
+            shell.packages.use(packages)
     for place in reversed(task.import_from):
         shell.packages.use(Path(place))
     if task.kind == "notebook":

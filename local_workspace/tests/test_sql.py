@@ -2,13 +2,11 @@
 
 import concurrent.futures
 import json
-import time
 
 import psutil
 import pytest
 from databricks.sdk.errors import BadRequest, NotFound
 from databricks.sdk.service.sql import (
-    ExecuteStatementRequestOnWaitTimeout,
     StatementParameterListItem,
     StatementState,
 )
@@ -305,22 +303,6 @@ def test_results_are_cut_where_asked(workspace):
     assert "INLINE_BYTE_LIMIT" in failure(workspace, "SELECT repeat('x', 1000000) FROM range(30)")
 
 
-def test_a_statement_can_be_polled_and_cancelled(workspace):
-    api = workspace.client.statement_execution
-    running = execute(workspace, SLOW, wait_timeout="0s")
-    assert running.status.state in (StatementState.PENDING, StatementState.RUNNING)
-    api.cancel_execution(running.statement_id)
-    assert api.get_statement(running.statement_id).status.state is StatementState.CANCELED
-    given_up = execute(workspace, SLOW, wait_timeout="5s", on_wait_timeout=ExecuteStatementRequestOnWaitTimeout.CANCEL)
-    assert given_up.status.state is StatementState.CANCELED
-    later = execute(workspace, "SELECT 1", wait_timeout="0s")
-    while (polled := api.get_statement(later.statement_id)).status.state is not StatementState.SUCCEEDED:
-        time.sleep(0.02)
-    assert polled.result.data_array == [["1"]]
-    with pytest.raises(NotFound):
-        api.get_statement("01ef-nope")
-
-
 def test_hostile_requests_are_refused_by_the_name_of_the_field(workspace):
     with pytest.raises(BadRequest, match="wait_timeout"):
         execute(workspace, "SELECT 1", wait_timeout="3s")
@@ -354,18 +336,6 @@ def test_writers_do_not_lose_each_others_rows(workspace, people):
 
 def lake_process(running: Running) -> psutil.Process:
     return running.engine("local_workspace.sql.lake")
-
-
-def test_statements_cancelled_at_their_beginning_keep_no_processor_busy(workspace):
-    api = workspace.client.statement_execution
-    for number in range(10):
-        slow = execute(workspace, SLOW, wait_timeout="0s")
-        time.sleep(0.003 * number)
-        api.cancel_execution(slow.statement_id)
-    engine = lake_process(workspace)
-    until = time.monotonic() + 30
-    while engine.cpu_percent(1.0) > 25:
-        assert time.monotonic() < until, "the engine still works on what nobody wants"
 
 
 def test_acknowledged_rows_outlive_a_killed_engine_and_workspace(tmp_path):
