@@ -6,6 +6,7 @@ import pytest
 from databricks.sdk.errors import NotFound
 from databricks.sdk.service.sql import ExecuteStatementRequestOnWaitTimeout, StatementState
 
+from local_workspace.tests.conftest import start_workspace
 from local_workspace.tests.test_sql import SLOW, execute, lake_process
 
 
@@ -25,13 +26,15 @@ def test_a_statement_can_be_polled_and_cancelled(workspace):
         api.get_statement("01ef-nope")
 
 
-def test_statements_cancelled_at_their_beginning_keep_no_processor_busy(workspace):
-    api = workspace.client.statement_execution
-    for number in range(10):
-        slow = execute(workspace, SLOW, wait_timeout="0s")
-        time.sleep(0.003 * number)
-        api.cancel_execution(slow.statement_id)
-    engine = lake_process(workspace)
-    until = time.monotonic() + 30
-    while engine.cpu_percent(1.0) > 25:
-        assert time.monotonic() < until, "the engine still works on what nobody wants"
+def test_statements_cancelled_at_their_beginning_keep_no_processor_busy(tmp_path):
+    with start_workspace(tmp_path) as running:  # its own: other tests have work for the engine of the shared one
+        api = running.client.statement_execution
+        execute(running, "SELECT 1")
+        for number in range(10):
+            slow = execute(running, SLOW, wait_timeout="0s")
+            time.sleep(0.003 * number)
+            api.cancel_execution(slow.statement_id)
+        engine = lake_process(running)
+        until = time.monotonic() + 30
+        while engine.cpu_percent(1.0) > 25:
+            assert time.monotonic() < until, "the engine still works on what nobody wants"
