@@ -78,9 +78,10 @@ class Statements:
     async def _interrupt(self, statement_id: str, running: asyncio.Task[None]) -> None:
         """Tell the engine until it has let go: at first it may not have begun what it is to stop."""
         pause = 0.02
-        while not running.done() and self._lake.running:
-            with contextlib.suppress(ApiError):
-                await self._lake.call("POST", f"/statements/{statement_id}/cancel")
+        while not running.done():
+            if self._lake.running:  # it may be about to start
+                with contextlib.suppress(ApiError):
+                    await self._lake.call("POST", f"/statements/{statement_id}/cancel")
             await asyncio.wait([running], timeout=pause)
             pause = min(2 * pause, 1.0)
 

@@ -29,11 +29,11 @@ def test_a_statement_can_be_polled_and_cancelled(workspace):
 def test_statements_cancelled_at_their_beginning_keep_no_processor_busy(tmp_path):
     with start_workspace(tmp_path) as running:  # its own: other tests have work for the engine of the shared one
         api = running.client.statement_execution
-        execute(running, "SELECT 1")
         for number in range(10):
             slow = execute(running, SLOW, wait_timeout="0s")
             time.sleep(0.003 * number)
             api.cancel_execution(slow.statement_id)
+        assert execute(running, "SELECT 1").result.data_array == [["1"]]
         engine = lake_process(running)
         until = time.monotonic() + 30
         while engine.cpu_percent(1.0) > 25:
