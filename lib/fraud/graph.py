@@ -215,7 +215,7 @@ class FraudCaseAgent(EnrichmentAgent):
                "trace_id": metadata.trace_id, "created_at": datetime.now(UTC)}
         table = self.services.settings.table("decisions")  # type: ignore[union-attr]  # a workspace comes with its settings
         columns, values = ", ".join(row), ", ".join(f":{name}" for name in row)
-        self.services.workspace.execute(f"INSERT INTO {table} ({columns}) VALUES ({values})", **row)  # type: ignore[union-attr]
+        self.services.workspace.execute(f"INSERT INTO {table} ({columns}) VALUES ({values})", **row)  # type: ignore[union-attr]  # `_keep` calls only where there is one
 
 # %% ../../notebooks/13_fraud_graph.ipynb #c40476c7
 def past_cases(history: pd.DataFrame,  # labelled payments; those whose label is not yet known are left out
